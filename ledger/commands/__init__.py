@@ -1,0 +1,1 @@
+"""One module a noun: how its commands are decided."""

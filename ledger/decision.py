@@ -1,0 +1,100 @@
+"""Deciding: what a command does, seen only through the working set that its group loaded.
+
+A module in `ledger/commands` registers its commands here. `load` brings in, set-wise, what a group's commands touch;
+`decide` reads nothing but the working set and the command.
+"""
+
+import importlib
+import pkgutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import apsw
+from msgspec import Struct
+
+import ledger.commands
+from ledger import journal
+from schema.entry import NewEvent, Recorded
+
+Command = Struct
+Key = tuple[str, str]
+
+
+class Decision(Struct):
+    """The events of a command, all or none; or, for a repeated command, the event it got the first time."""
+
+    events: list[NewEvent]
+    first: Recorded | None = None
+
+
+class WorkingSet:
+    """The part of the ledger that a group of commands sees; it grows by the events decided in the group."""
+
+    def __init__(self) -> None:
+        self.events: dict[Key, Recorded] = {}
+        self.due: list[Recorded] = []
+
+    def find(self, source: str, id_: str) -> Recorded | None:
+        """The event with this identity, if it exists."""
+        return self.events.get((source, id_))
+
+    def evolve(self, event: Recorded) -> None:
+        """Take in an event that was decided."""
+        self.events[event.source, event.id] = event
+
+    def load(self, db: apsw.Connection, keys: Iterable[Key]) -> None:
+        """Bring in the events with these identities."""
+        by_source: dict[str, list[str]] = defaultdict(list)
+        for source, id_ in keys:
+            by_source[source].append(id_)
+        for source, ids in by_source.items():
+            for event in journal.lookup(db, source, ids):
+                self.evolve(event)
+
+
+Load = Callable[[apsw.Connection, WorkingSet, Sequence[Any]], None]
+Decide = Callable[[WorkingSet, Any], Decision]
+
+
+class Handler(Struct, frozen=True):
+    """How one kind of command is decided."""
+
+    load: Load
+    decide: Decide
+
+
+_handlers: dict[type[Command], Handler] = {}
+
+
+def handles(command: type[Command], load: Load) -> Callable[[Decide], Decide]:
+    """Register a decide function for a kind of command; a second one raises at import."""
+
+    def register(decide: Decide) -> Decide:
+        if command in _handlers:
+            message = f"{command.__name__} is handled twice"
+            raise ValueError(message)
+        _handlers[command] = Handler(load, decide)
+        return decide
+
+    return register
+
+
+@cache
+def handlers() -> dict[type[Command], Handler]:
+    """Every handler of `ledger/commands`."""
+    for module in pkgutil.iter_modules(ledger.commands.__path__):
+        importlib.import_module(f"ledger.commands.{module.name}")
+    return _handlers
+
+
+def load_group(db: apsw.Connection, commands: Sequence[Command]) -> WorkingSet:
+    """The working set of a group: one load a kind of command, whatever their number."""
+    working_set = WorkingSet()
+    by_type: dict[type[Command], list[Command]] = defaultdict(list)
+    for command in commands:
+        by_type[type(command)].append(command)
+    for kind, same in by_type.items():
+        handlers()[kind].load(db, working_set, same)
+    return working_set

@@ -1,0 +1,155 @@
+"""The journal: append at the head, read in order. The only code that writes `events` and `journal_head`."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+
+import apsw
+from msgspec import Struct
+
+from ledger import tree
+from projections.bulk import insert
+from schema.entry import Recorded
+from schema.event import decode
+from schema.ids import subject_keys
+
+PAGE_EVENTS_MAX = 1_000
+PAGE_BYTES_MAX = 8 * 1024 * 1024
+SCAN_EVENTS_MAX = 50_000
+
+
+class Head(Struct):
+    """The end of the journal: its size, the time of its last entry, and the tree's right edge."""
+
+    size: int
+    recorded_at_us: int
+    edge: list[bytes]
+
+
+class Line(Struct, frozen=True):
+    """One stored entry, as it is."""
+
+    position: int
+    entry: str
+
+
+class Page(Struct, frozen=True):
+    """Some entries in order, and the position after which to go on (past filtered ones too)."""
+
+    lines: list[Line]
+    next_after: int
+
+
+def read_head(db: apsw.Connection) -> Head:
+    """The head as of this transaction."""
+    size, recorded_at_us, edge = db.execute("SELECT size, recorded_at_us, right_edge FROM journal_head").fetchall()[0]
+    return Head(size, recorded_at_us, tree.unpack(edge))
+
+
+def head_position(db: apsw.Connection) -> int:
+    """The last position, 0 in an empty ledger."""
+    return db.execute("SELECT size FROM journal_head").get or 0
+
+
+def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries: Sequence[bytes], types: Sequence[str]) -> None:
+    """Append events at head.size + 1 and on, with their encoded entries; moves the head, in memory and in the file."""
+    leaves = [tree.leaf_hash(entry) for entry in entries]
+    rows = [
+        (e.position, e.source, e.id, type_, e.subject, e.time_us, entry.decode(), leaf)
+        for e, entry, type_, leaf in zip(events, entries, types, leaves, strict=True)
+    ]
+    insert(db, "INSERT INTO events (position, source, id, type, subject, time, entry, leaf_hash)", rows)
+    head.size = tree.extend(head.size, head.edge, leaves)
+    head.recorded_at_us = events[-1].recorded_at_us
+    db.execute(
+        "UPDATE journal_head SET size = ?, recorded_at_us = ?, right_edge = ?",
+        (head.size, head.recorded_at_us, tree.pack(head.edge)),
+    )
+
+
+def lookup(db: apsw.Connection, source: str, ids: Iterable[str]) -> Iterator[Recorded]:
+    """The events of a source with these ids; the ids drive the join, so the cost is theirs alone."""
+    query = (
+        "SELECT e.position, e.type, e.entry FROM carray(?) c "
+        "CROSS JOIN events e ON e.source = ? AND e.id = c.value"
+    )
+    for position, type_, entry in db.execute(query, (apsw.carray(tuple(ids)), source)):
+        yield decode(position, type_, entry)
+
+
+def leaf_hashes(db: apsw.Connection, events: Sequence[Recorded]) -> list[bytes | None]:
+    """The stored leaf hash of each event's (source, id), None where it is not in the journal."""
+    query = "SELECT leaf_hash FROM events WHERE source = ? AND id = ?"
+    return [db.execute(query, (event.source, event.id)).get for event in events]
+
+
+def read(db: apsw.Connection, after: int, limit: int) -> list[Recorded]:
+    """Decoded events after a position, in order."""
+    query = "SELECT position, type, entry FROM events WHERE position > ? ORDER BY position LIMIT ?"
+    return [decode(*row) for row in db.execute(query, (after, limit))]
+
+
+def page(
+    db: apsw.Connection, after: int, limit: int, type_: str | None = None, subject: str | None = None
+) -> Page:
+    """Stored entries after a position. Bounded by number, bytes and, under a type filter, rows scanned."""
+    if subject is not None:
+        return _subject_page(db, after, limit, type_, subject)
+    head = head_position(db)
+    until = min(head, after + (SCAN_EVENTS_MAX if type_ else limit))
+    query = "SELECT position, entry FROM events WHERE position > ? AND position <= ?"
+    bindings: tuple[object, ...] = (after, until)
+    if type_ is not None:
+        query += " AND type = ?"
+        bindings = (*bindings, type_)
+    lines = _take(db.execute(query + " ORDER BY position LIMIT ?", (*bindings, limit)))
+    full = len(lines) == limit or _bytes(lines) >= PAGE_BYTES_MAX
+    return Page(lines, lines[-1].position if full and lines else max(until, after))
+
+
+def _subject_page(db: apsw.Connection, after: int, limit: int, type_: str | None, subject: str) -> Page:
+    keys = subject_keys(subject)
+    if keys is None:
+        return Page([], after)
+    query = (
+        "SELECT position, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
+        "AND position > ?3 AND (?4 IS NULL OR type = ?4) AND subject = ?5 ORDER BY position LIMIT ?6"
+    )
+    lines = _take(db.execute(query, (*keys, after, type_, subject, limit)))
+    return Page(lines, lines[-1].position if lines else after)
+
+
+def _take(rows: Iterable[tuple[int, str]]) -> list[Line]:
+    lines: list[Line] = []
+    size = 0
+    for position, entry in rows:
+        lines.append(Line(position, entry))
+        size += len(entry)
+        if size >= PAGE_BYTES_MAX:
+            break
+    return lines
+
+
+def _bytes(lines: list[Line]) -> int:
+    return sum(len(line.entry) for line in lines)
+
+
+def events_of(db: apsw.Connection, source: str, id_: str) -> list[Recorded]:
+    """All events of one thing, in order: its first has the thing's id, later ones `<id>/<verb>`."""
+    query = (
+        "SELECT position, type, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
+        "ORDER BY position LIMIT ?3"
+    )
+    return [decode(*row) for row in db.execute(query, (source, id_, PAGE_EVENTS_MAX))]
+
+
+def at(db: apsw.Connection, positions: Sequence[int]) -> list[Recorded]:
+    """The events at these positions, in the order given."""
+    query = "SELECT e.position, e.type, e.entry FROM carray(?) c CROSS JOIN events e ON e.position = c.value"
+    if not positions:
+        return []
+    found = {row[0]: decode(*row) for row in db.execute(query, (apsw.carray(_int64(positions)),))}
+    return [found[position] for position in positions]
+
+
+def _int64(values: Sequence[int]) -> object:
+    return array("q", values)

@@ -1,0 +1,120 @@
+"""One ledger file, open: its writer, its readers, its projections brought up to date."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import apsw
+import structlog
+
+from ledger import lock, rebuild
+from ledger.database import Durability, open_writer
+from ledger.decision import Command
+from ledger.migrate import migrate
+from ledger.queue import CommandQueue, Submission
+from ledger.readers import Readers
+from ledger.rebuild import Progress
+from ledger.writer import Outcome, Writer
+from projections.engine import Engine
+
+log = structlog.get_logger()
+
+LEDGER_FILE = "ledger.db"
+SUBMISSION_COMMANDS_MAX = 1_000
+
+OpenConnection = Callable[[Path, Durability], apsw.Connection]
+
+
+class Ledger:
+    """The ledger of a data directory. Several processes may each open one."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        durability: Durability = "full",
+        queue: CommandQueue | None = None,
+        open_connection: OpenConnection = open_writer,
+    ) -> None:
+        self.path = data_dir / LEDGER_FILE
+        self.data_dir = data_dir
+        self.durability: Durability = durability
+        self.queue = queue or CommandQueue()
+        self.writer = Writer(self.path, self.queue, durability, open_connection=open_connection)
+        self.readers = Readers(self.path)
+        self._held = ExitStack()
+        self._stopping = threading.Event()
+        self._rebuilder: threading.Thread | None = None
+
+    def open(self, now_us: int, progress: Progress | None = None) -> None:
+        """Create or migrate the file, bring projections up to date, start the writer.
+
+        Raises LedgerBusy, NewerFile, MigrationChanged, UnsafeSqlite, UnknownEventType.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(lock.shared(self.data_dir))
+        db = open_writer(self.path, self.durability)
+        try:
+            migrate(db, now_us)
+            rebuild.prepare(db, Engine(db), progress or rebuild.quiet)
+            behind = rebuild.pending(db)
+        finally:
+            db.close()
+        self.writer.start()
+        if behind:
+            self._rebuilder = threading.Thread(target=self._rebuild_pending, name="ledger-rebuild", daemon=True)
+            self._rebuilder.start()
+
+    def _rebuild_pending(self) -> None:
+        """Rebuild what a new version changed, in small steps beside the writer."""
+        db = open_writer(self.path, self.durability)
+        try:
+            engine = Engine(db)
+            for projection in rebuild.pending(db):
+                while not self._stopping.is_set() and not rebuild.rebuild_step(db, engine, projection):
+                    pass
+        except Exception:
+            log.exception("rebuild_stopped")  # reads of it answer 503 and health shows where it stands
+        finally:
+            db.close()
+
+    async def execute(self, commands: Sequence[Command], size_bytes: int) -> list[Outcome]:
+        """Run commands and wait until what they did is durable; outcomes in their order.
+
+        All are accepted or none: raises Overloaded or Stopping. They may span several transactions.
+        """
+        loop = asyncio.get_running_loop()
+        submissions = _submissions(commands, size_bytes, loop)
+        self.queue.put(submissions)
+        outcomes: list[Outcome] = []
+        for submission in submissions:
+            outcomes.extend(await submission.future)
+        return outcomes
+
+    def execute_now(self, commands: Sequence[Command], size_bytes: int = 0) -> list[Outcome]:
+        """The same, for callers without an event loop."""
+        submissions = _submissions(commands, size_bytes, None)
+        self.queue.put(submissions)
+        return [outcome for submission in submissions for outcome in submission.future.result()]
+
+    def close(self) -> None:
+        """Finish what was accepted, then close everything."""
+        self._stopping.set()
+        self.writer.stop()
+        if self._rebuilder is not None:
+            self._rebuilder.join()
+        self.readers.close()
+        self._held.close()
+
+
+def _submissions(
+    commands: Sequence[Command], size_bytes: int, loop: asyncio.AbstractEventLoop | None
+) -> list[Submission]:
+    if len(commands) <= SUBMISSION_COMMANDS_MAX:
+        return [Submission(commands, size_bytes, loop)]
+    parts = [
+        commands[i : i + SUBMISSION_COMMANDS_MAX] for i in range(0, len(commands), SUBMISSION_COMMANDS_MAX)
+    ]
+    return [Submission(part, size_bytes * len(part) // len(commands), loop) for part in parts]

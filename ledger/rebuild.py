@@ -1,0 +1,98 @@
+"""Bringing projections up to date: catching up, and rebuilding online beside the live tables.
+
+Every step is one bounded write transaction that reads where it is from the file, so it can be killed and run again,
+and several processes may step the same rebuild.
+"""
+
+from collections.abc import Callable
+
+import apsw
+
+from ledger import journal
+from ledger.database import write
+from projections.engine import Checkpoint, Engine, checkpoints, registry
+from projections.projection import Projection
+
+STEP_EVENTS_MAX = 2_000
+
+Progress = Callable[[str, int, int], None]
+
+
+def quiet(name: str, position: int, head: int) -> None:
+    """No progress shown."""
+
+
+def prepare(db: apsw.Connection, engine: Engine, progress: Progress = quiet) -> None:
+    """Make missing tables; bring up to date, before the first write, what decisions and sign-in read."""
+    with write(db):
+        engine.ensure()
+    for projection in registry().values():
+        if projection.blocking or checkpoints(db)[projection.name].version == projection.version:
+            bring_up(db, engine, projection, progress)
+
+
+def pending(db: apsw.Connection) -> list[Projection]:
+    """Projections whose live tables are of another version or behind the head."""
+    head = journal.head_position(db)
+    have = checkpoints(db)
+    return [p for p in registry().values() if p.name not in have or not have[p.name].current(head)]
+
+
+def bring_up(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> None:
+    """Catch up a projection of this version; rebuild one of another."""
+    step = catch_up_step if checkpoints(db)[projection.name].version == projection.version else rebuild_step
+    while not step(db, engine, projection, progress):
+        pass
+
+
+def rebuild(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> None:
+    """Build the projection anew from position 1 and put it in the place of the live one."""
+    with write(db):
+        engine.begin_shadow(projection)
+    while not rebuild_step(db, engine, projection, progress):
+        pass
+
+
+def catch_up_step(
+    db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet
+) -> bool:
+    """Apply the next events to a live projection that is behind. True when it is at the head."""
+    with write(db):
+        head = journal.head_position(db)
+        position = checkpoints(db)[projection.name].position
+        events = journal.read(db, position, STEP_EVENTS_MAX)
+        if events:
+            engine.catch_up(projection, events)
+            position = events[-1].position
+    progress(projection.name, position, head)
+    return position >= head
+
+
+def rebuild_step(
+    db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet
+) -> bool:
+    """Apply the next events to the replacement; at the head, swap in the same transaction. True when swapped."""
+    try:
+        with write(db):
+            head = journal.head_position(db)
+            checkpoint = _shadow(db, engine, projection)
+            position = checkpoint.shadow_position or 0
+            events = journal.read(db, position, STEP_EVENTS_MAX)
+            if events:
+                engine.apply_shadow(projection, events)
+                position = events[-1].position
+            if done := position >= head:
+                engine.swap(projection)
+    except BaseException:
+        engine.forget()
+        raise
+    progress(projection.name, position, head)
+    return done
+
+
+def _shadow(db: apsw.Connection, engine: Engine, projection: Projection) -> Checkpoint:
+    checkpoint = checkpoints(db)[projection.name]
+    if checkpoint.shadow_version != projection.version:
+        engine.begin_shadow(projection)
+        checkpoint = checkpoints(db)[projection.name]
+    return checkpoint

@@ -1,0 +1,271 @@
+"""The single writer of a ledger file: one thread, one transaction for everything that waits (group commit).
+
+A group is decided in order against one working set, appended and applied at once, committed once; then every caller
+is answered. A command that fails does not disturb its neighbours. A COMMIT that raises is unknown, not failed: the
+handle is closed, the file reopened and the group's events looked up before anyone is answered.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+import structlog
+from msgspec import Struct
+
+from ledger import journal
+from ledger.database import Durability, guard_fork, open_writer, roll_back
+from ledger.decision import Command, WorkingSet, handlers, load_group
+from ledger.queue import CommandQueue, Submission
+from projections.engine import Engine
+from schema.entry import NewEvent, Recorded, encode
+from schema.errors import LedgerError, OutcomeUnknown, StorageUnavailable
+from schema.event import type_of
+from schema.times import format_time
+
+log = structlog.get_logger()
+
+COMMIT_ATTEMPTS_MAX = 2
+
+
+class Appended(Struct):
+    """A command took effect, now or (duplicate) before. `recorded` is its last event; None if it made none."""
+
+    recorded: Recorded | None
+    duplicate: bool
+    events: int
+
+
+Outcome = Appended | LedgerError
+
+
+class Group(Struct):
+    """What one transaction decided."""
+
+    outcomes: list[Outcome]
+    events: list[Recorded]
+    entries: list[bytes]
+    types: list[str]
+
+
+class WriterStats(Struct):
+    """Counters since the start of this writer."""
+
+    groups: int = 0
+    commands: int = 0
+    events: int = 0
+    commit_failures: int = 0
+    reopened: int = 0
+
+
+class Writer:
+    """Owns the write connection and the thread that uses it."""
+
+    def __init__(
+        self,
+        path: Path,
+        queue: CommandQueue,
+        durability: Durability = "full",
+        *,
+        open_connection: Callable[[Path, Durability], apsw.Connection] = open_writer,
+    ) -> None:
+        self.path = path
+        self.queue = queue
+        self.durability: Durability = durability
+        self.stats = WriterStats()
+        self.failed: str | None = None
+        self._open_connection = open_connection
+        self._pid = os.getpid()
+        self._db: apsw.Connection | None = None
+        self._engine: Engine | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+
+    def start(self) -> None:
+        """Open the file and begin to write."""
+        self._connect()
+        self._thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """Finish what was accepted, take nothing more, close."""
+        self.queue.close()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        if self._db is not None and not self._thread.is_alive():
+            self._db.close()
+            self._db = None
+
+    def _connect(self) -> tuple[apsw.Connection, Engine]:
+        guard_fork(self._pid)
+        if self._db is None or self._engine is None:
+            self._db = self._open_connection(self.path, self.durability)
+            self._engine = Engine(self._db)
+        return self._db, self._engine
+
+    def _disconnect(self) -> None:
+        """Let go of a handle whose state is unknown; the next use opens a new one."""
+        db, self._db, self._engine = self._db, None, None
+        self.stats.reopened += 1
+        if db is not None:
+            try:
+                db.close(force=True)
+            except apsw.Error as error:
+                log.warning("close_failed", error=str(error))
+
+    def _run(self) -> None:
+        while submissions := self.queue.take():
+            commands = [command for submission in submissions for command in submission.commands]
+            try:
+                outcomes = self.write(commands)
+            except BaseException as error:  # the thread must answer whoever waits, whatever happened
+                log.exception("writer_failed")
+                self.failed = repr(error)
+                outcomes = [OutcomeUnknown() for _ in commands]
+            self.stats.commands += len(commands)
+            _answer(submissions, outcomes)
+
+    def write(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Run commands as one group; if the group cannot be written, each alone, so that only the culprit fails."""
+        try:
+            return self._write_group(commands)
+        except LedgerError as error:
+            return [error for _ in commands]
+        except Exception:
+            log.exception("group_failed", commands=len(commands))
+            if len(commands) == 1:
+                return [LedgerError()]
+            return [outcome for command in commands for outcome in self.write([command])]
+
+    def _write_group(self, commands: Sequence[Command]) -> list[Outcome]:
+        for _ in range(COMMIT_ATTEMPTS_MAX):
+            db, engine = self._begin()
+            try:
+                group = self._decide_and_append(db, engine, commands)
+            except BaseException as error:
+                self._undo(error)
+                raise
+            if self._commit(db, group):
+                self.stats.groups += 1
+                self.stats.events += len(group.events)
+                return group.outcomes
+        raise StorageUnavailable
+
+    def _begin(self) -> tuple[apsw.Connection, Engine]:
+        try:
+            db, engine = self._connect()
+            db.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            if not isinstance(error, apsw.BusyError):
+                self._disconnect()
+            raise StorageUnavailable(f"the write lock was not to be had: {error}") from error
+        return db, engine
+
+    def _undo(self, error: BaseException) -> None:
+        """Roll back; a storage error becomes StorageUnavailable and costs the handle."""
+        if self._engine is not None:
+            self._engine.forget()
+        try:
+            if self._db is not None:
+                roll_back(self._db)
+        except apsw.Error:
+            self._disconnect()
+            raise StorageUnavailable from error
+        if isinstance(error, apsw.IOError | apsw.FullError | apsw.CorruptError | apsw.ReadOnlyError | apsw.CantOpenError):
+            self._disconnect()
+            raise StorageUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
+        head = journal.read_head(db)
+        group = decide_group(load_group(db, commands), head, commands)
+        if group.events:
+            before = head.size
+            journal.append(db, head, group.events, group.entries, group.types)
+            engine.apply(before, group.events)
+        return group
+
+    def _commit(self, db: apsw.Connection, group: Group) -> bool:
+        """Commit; after an error of COMMIT, find out whether it happened. False: it did not, try again."""
+        try:
+            db.execute("COMMIT")
+        except apsw.Error as error:
+            self.stats.commit_failures += 1
+            log.warning("commit_unknown", error=str(error), events=len(group.events))
+            self._disconnect()
+            return self._is_stored(group)
+        return True
+
+    def _is_stored(self, group: Group) -> bool:
+        try:
+            db, _ = self._connect()
+            stored = journal.leaf_hashes(db, group.events)
+        except apsw.Error as error:
+            self._disconnect()
+            raise OutcomeUnknown(f"after a failed COMMIT the file could not be read: {error}") from error
+        return stored == [journal.tree.leaf_hash(entry) for entry in group.entries]
+
+
+def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence[Command]) -> Group:
+    """Decide commands in order, each seeing what the ones before it did; nothing is written yet."""
+    group = Group([], [], [], [])
+    clock = _Clock(head.recorded_at_us)
+    table = handlers()
+    for command in commands:
+        try:
+            decision = table[type(command)].decide(working_set, command)
+            outcome: Outcome
+            if decision.first is not None:
+                outcome = Appended(decision.first, duplicate=True, events=0)
+            else:
+                outcome = _stage(group, working_set, clock.at(command), head.size, decision.events)
+        except LedgerError as error:
+            outcome = error
+        group.outcomes.append(outcome)
+    return group
+
+
+class _Clock:
+    """`recorded_at`: the command's time, never earlier than the last one. Written out once per instant."""
+
+    def __init__(self, last_us: int) -> None:
+        self.us = last_us
+        self.text = format_time(last_us)
+
+    def at(self, command: Command) -> "_Clock":
+        received_at_us: int = getattr(command, "received_at_us")  # noqa: B009 - every command has it
+        if received_at_us > self.us:
+            self.us = received_at_us
+            self.text = format_time(received_at_us)
+        return self
+
+
+def _stage(
+    group: Group, working_set: WorkingSet, clock: _Clock, size: int, events: Sequence[NewEvent]
+) -> Appended:
+    """Encode a decision's events; only if all fit do they join the group."""
+    position = size + len(group.events)
+    staged: list[tuple[Recorded, bytes, str]] = []
+    for new in events:
+        position += 1
+        type_ = type_of(new.data)
+        recorded = Recorded(
+            position, clock.us, new.source, new.id, type_, new.subject, new.time_us, new.actor, new.data
+        )
+        staged.append((recorded, encode(recorded, new.time, clock.text), type_))
+    for recorded, entry, type_ in staged:
+        group.events.append(recorded)
+        group.entries.append(entry)
+        group.types.append(type_)
+        working_set.evolve(recorded)
+    return Appended(staged[-1][0] if staged else None, duplicate=False, events=len(staged))
+
+
+def _answer(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:
+    """Give each submission its outcomes; those of one event loop in one wake-up."""
+    done = 0
+    by_loop: dict[object, list[tuple[Submission, Sequence[Outcome]]]] = {}
+    for submission in submissions:
+        part = outcomes[done : done + len(submission.commands)]
+        done += len(submission.commands)
+        by_loop.setdefault(submission.loop, []).append((submission, part))
+    for answers in by_loop.values():
+        answers[0][0].wake(answers)

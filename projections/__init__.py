@@ -1,0 +1,1 @@
+"""Tables derived from events. They decide nothing and can always be rebuilt from position 1."""

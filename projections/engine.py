@@ -1,0 +1,128 @@
+"""Applies batches of events to every projection and moves their checkpoints in the same transaction."""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+
+import apsw
+from msgspec import Struct
+
+import projections
+from projections.name import NameTable, names_for
+from projections.projection import SHADOW, Projection, Target
+from schema.entry import Recorded
+from schema.errors import Rebuilding
+
+
+@cache
+def registry() -> dict[str, Projection]:
+    """Every projection of this package, those that others need first."""
+    modules = [importlib.import_module(f"projections.{m.name}") for m in pkgutil.iter_modules(projections.__path__)]
+    found: list[Projection] = [module.PROJECTION for module in modules if hasattr(module, "PROJECTION")]
+    found.sort(key=lambda projection: (len(projection.needs), projection.name))
+    return {projection.name: projection for projection in found}
+
+
+class Checkpoint(Struct, frozen=True):
+    """How far a projection is, and how far its replacement is, if one is being built."""
+
+    name: str
+    version: int
+    position: int
+    shadow_version: int | None
+    shadow_position: int | None
+
+    def current(self, position: int) -> bool:
+        """Whether its live tables are of this version and include `position`."""
+        return self.version == registry()[self.name].version and self.position >= position
+
+
+def checkpoints(db: apsw.Connection) -> dict[str, Checkpoint]:
+    """The checkpoint of each known projection."""
+    rows = db.execute("SELECT name, version, position, shadow_version, shadow_position FROM projections")
+    return {row[0]: Checkpoint(*row) for row in rows if row[0] in registry()}
+
+
+def require(db: apsw.Connection, head: int, *names: str) -> None:
+    """Raise Rebuilding unless these projections are of this version and include the last event."""
+    found = checkpoints(db)
+    for name in names:
+        if name not in found or not found[name].current(head):
+            raise Rebuilding(f"{name} is being rebuilt")
+
+
+class Engine:
+    """The projections of one connection. Runs inside the caller's write transactions."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self.db = db
+        self.names = NameTable()
+
+    def ensure(self) -> None:
+        """Make the tables of projections that this file has never had."""
+        have = checkpoints(self.db)
+        for projection in registry().values():
+            if projection.name in have:
+                continue
+            projection.create(self.db)
+            projection.create_views(self.db)
+            self.db.execute(
+                "INSERT INTO projections VALUES (?, ?, 0, NULL, NULL)", (projection.name, projection.version)
+            )
+
+    def apply(self, before: int, events: Sequence[Recorded]) -> None:
+        """Apply events that follow position `before` to every projection that is exactly there.
+
+        One that is behind, or of another version, is left to its rebuild: nothing is skipped.
+        """
+        after = events[-1].position
+        have = checkpoints(self.db)
+        live = Target(self.db, self.names)
+        for projection in registry().values():
+            checkpoint = have[projection.name]
+            if checkpoint.position == before and checkpoint.version == projection.version:
+                projection.apply(live, events)
+                self.db.execute("UPDATE projections SET position = ? WHERE name = ?", (after, projection.name))
+
+    def forget(self) -> None:
+        """Call after every roll-back."""
+        self.names.forget()
+
+    def catch_up(self, projection: Projection, events: Sequence[Recorded]) -> None:
+        """Apply the next events to one live projection that is behind."""
+        projection.apply(Target(self.db, self.names), events)
+        position = events[-1].position
+        self.db.execute("UPDATE projections SET position = ? WHERE name = ?", (position, projection.name))
+
+    def begin_shadow(self, projection: Projection) -> None:
+        """Start a replacement from position 0."""
+        projection.drop(self.db, SHADOW)
+        projection.create(self.db, SHADOW)
+        self.db.execute(
+            "UPDATE projections SET shadow_version = ?, shadow_position = 0 WHERE name = ?",
+            (projection.version, projection.name),
+        )
+
+    def apply_shadow(self, projection: Projection, events: Sequence[Recorded]) -> None:
+        """Apply the next events to the replacement."""
+        names = names_for(projection.name, SHADOW, self.names)
+        projection.apply(Target(self.db, names, SHADOW), events)
+        position = events[-1].position
+        self.db.execute("UPDATE projections SET shadow_position = ? WHERE name = ?", (position, projection.name))
+
+    def swap(self, projection: Projection) -> None:
+        """Put the replacement in the place of the live tables."""
+        for each in registry().values():  # any view may name the table, and SQLite checks them all at a rename
+            each.drop_views(self.db)
+        projection.drop(self.db)
+        for table in projection.tables:
+            self.db.execute(f"ALTER TABLE {table.name}{SHADOW} RENAME TO {table.name}")
+        for each in registry().values():
+            each.create_views(self.db)
+        self.db.execute(
+            "UPDATE projections SET version = shadow_version, position = shadow_position, "
+            "shadow_version = NULL, shadow_position = NULL WHERE name = ?",
+            (projection.name,),
+        )
+        self.names.forget()

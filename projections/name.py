@@ -1,0 +1,103 @@
+"""Interned names: apps, providers, models, users … as small integers, so that keys and indexes stay narrow.
+
+Ids are given in the order of first appearance in the journal, event by event, so a rebuild gives the same ones. Id 0
+stands for "absent".
+"""
+
+from collections.abc import Sequence
+
+import apsw
+
+from projections.bulk import insert
+from projections.projection import SHADOW, Projection, Table, Target
+from schema.entry import Recorded
+from schema.model_call import MODEL_CALL_EVENTS, ModelCall, ModelCallEvent, ModelCallStarted
+
+ABSENT = 0
+NAMES_CACHED_MAX = 200_000
+
+
+class NameTable:
+    """The ids of names, cached. Names are never removed, so what was committed stays true in every process."""
+
+    def __init__(self, suffix: str = "") -> None:
+        self._table = "names" + suffix
+        self._ids: dict[str, int] = {"": ABSENT}
+        self._batch: Sequence[Recorded] | None = None
+        self.wanted: list[str] = []
+
+    def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str, int]:
+        """All known ids, among them those of a batch's names: looked up once for all projections."""
+        if events is not self._batch:
+            self._batch, self.wanted = events, names_in(events)
+        return self.load(db, self.wanted)
+
+    def load(self, db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
+        """All known ids, among them those of the wanted names that have one."""
+        ids = self._ids
+        if len(ids) > NAMES_CACHED_MAX:
+            self.forget()
+            ids = self._ids
+        missing = tuple(name for name in wanted if name not in ids)
+        if missing:
+            query = f"SELECT n.name, n.id FROM carray(?) c CROSS JOIN {self._table} n ON n.name = c.value"
+            ids.update(db.execute(query, (apsw.carray(missing),)))
+        return ids
+
+    def forget(self) -> None:
+        """Drop the cache: after a roll-back it may hold ids that were never committed."""
+        self._ids = {"": ABSENT}
+        self._batch = None
+
+
+def status_of(data: ModelCallEvent) -> str:
+    """The status that an event leaves its call in."""
+    if isinstance(data, ModelCall):
+        return data.status
+    return "processing" if isinstance(data, ModelCallStarted) else "timed_out"
+
+
+def names_of(data: ModelCallEvent) -> tuple[str, ...]:
+    """app, provider, model, type, status, user_id, credential_id: absent ones are empty."""
+    return (
+        data.app or "", data.provider, data.model, data.type, status_of(data), data.user_id or "",
+        data.credential_id or "",
+    )  # fmt: skip
+
+
+def names_in(events: Sequence[Recorded]) -> list[str]:
+    """Each name once, in order of first appearance."""
+    found: dict[str, None] = {}
+    for event in events:
+        if isinstance(event.data, MODEL_CALL_EVENTS):
+            for name in names_of(event.data):
+                found[name] = None
+    return list(found)
+
+
+def _apply(target: Target, events: Sequence[Recorded]) -> None:
+    ids = target.names.of_batch(target.db, events)
+    new = [name for name in target.names.wanted if name not in ids]
+    if not new:
+        return
+    table = target.table("names")
+    first = (target.db.execute(f"SELECT max(id) FROM {table}").get or 0) + 1
+    rows = [(first + n, name) for n, name in enumerate(new)]
+    insert(target.db, f"INSERT INTO {table} (id, name)", rows)
+    ids.update({name: id_ for id_, name in rows})
+
+
+PROJECTION = Projection(
+    name="names",
+    version=1,
+    tables=(
+        Table("names", "id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE", key="id", seed="VALUES (0, '')"),
+    ),
+    apply=_apply,
+    blocking=True,
+)
+
+
+def names_for(projection: str, suffix: str, live: NameTable) -> NameTable:
+    """A replacement of the names table resolves by itself; everything else by the live one."""
+    return NameTable(suffix) if projection == PROJECTION.name and suffix == SHADOW else live

@@ -1,0 +1,93 @@
+"""What a projection is: tables, and what each batch of events does to them."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import apsw
+from msgspec import Struct
+
+from schema.entry import Recorded
+
+SHADOW = "__shadow"
+
+
+class Names(Protocol):
+    """Resolves interned names to their ids."""
+
+    wanted: list[str]
+
+    def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str, int]:
+        """The known ids, among them those of a batch's names; `wanted` then lists these."""
+        ...
+
+
+class Target(Struct):
+    """Where a batch is applied: the live tables (suffix "") or the replacement built beside them."""
+
+    db: apsw.Connection
+    names: Names
+    suffix: str = ""
+
+    def table(self, name: str) -> str:
+        """The physical name of a table."""
+        return name + self.suffix
+
+
+Apply = Callable[[Target, Sequence[Recorded]], None]
+
+
+class Table(Struct, frozen=True):
+    """A table's columns, and how to order its rows for comparison: by its primary key."""
+
+    name: str
+    columns: str
+    key: str
+    options: str = "STRICT"
+    indexes: tuple[tuple[str, str], ...] = ()
+    seed: str = ""
+
+
+class Projection(Struct, frozen=True):
+    """One read model. Raise `version` when tables or apply change: it is then rebuilt, not migrated.
+
+    `blocking`: commands or authentication read it, so it is rebuilt before the first write is accepted.
+    """
+
+    name: str
+    version: int
+    tables: tuple[Table, ...]
+    apply: Apply
+    views: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ()
+    blocking: bool = False
+
+    def create(self, db: apsw.Connection, suffix: str = "") -> None:
+        """Make the tables and their indexes, empty."""
+        for table in self.tables:
+            db.execute(f"CREATE TABLE {table.name}{suffix} ({table.columns}) {table.options}")
+            for name, columns in table.indexes:
+                index = _free_index_name(db, name)
+                db.execute(f"CREATE INDEX {index} ON {table.name}{suffix} {columns}")
+            if table.seed:
+                db.execute(f"INSERT INTO {table.name}{suffix} {table.seed}")
+
+    def create_views(self, db: apsw.Connection) -> None:
+        """Make the views over the live tables."""
+        for name, sql in self.views:
+            db.execute(f"CREATE VIEW {name} AS {sql}")
+
+    def drop_views(self, db: apsw.Connection) -> None:
+        """Views hold on to table names: they go before a table is renamed."""
+        for name, _ in self.views:
+            db.execute(f"DROP VIEW IF EXISTS {name}")
+
+    def drop(self, db: apsw.Connection, suffix: str = "") -> None:
+        """Remove the tables."""
+        for table in self.tables:
+            db.execute(f"DROP TABLE IF EXISTS {table.name}{suffix}")
+
+
+def _free_index_name(db: apsw.Connection, name: str) -> str:
+    """SQLite cannot rename an index, so the live table and its replacement take turns with two names."""
+    taken = db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ?", (name,)).get
+    return f"{name}_2" if taken else name

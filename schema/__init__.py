@@ -1,0 +1,1 @@
+"""The vocabulary: events, commands, views, ids, times and errors. Does no I/O."""

@@ -1,0 +1,222 @@
+"""A call to a model, as posted, as events and as read."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from schema.event import event
+from schema.ids import AppId, ClientId, Name, app_source
+from schema.times import TimeText
+
+NOUN = "model_call"
+QUANTITY_MAX = 10**12
+ERROR_MESSAGE_CHARS_MAX = 1_000
+
+CallType = Literal[
+    "chat_completion", "embedding", "image_generation", "audio_generation", "video", "custom"
+]
+FinalStatus = Literal["success", "failed"]
+Status = Literal["processing", "success", "failed", "timed_out"]
+CostStatus = Literal["priced", "unpriced", "estimated", "free"]
+
+Quantity = Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
+Milliseconds = Annotated[int, Meta(ge=0, le=QUANTITY_MAX, description="Milliseconds.")]
+Attempt = Annotated[int, Meta(ge=1, le=1_000_000, description="1 for the first try; retries share request_id.")]
+Seconds = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z",
+        description="Seconds of audio or video, a decimal string with at most six decimals.",
+        examples=["12.5"],
+    ),
+]
+FreeData = Annotated[
+    dict[str, Any], Meta(description="Free data, kept for ever: at most 16 KiB, 16 levels deep.", examples=[{"feature": "search"}])
+]
+
+
+class Usage(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Quantities as reported. Input includes cached tokens, output includes reasoning: subsets are never added."""
+
+    # None marks "absent" here so that the two totals are always written, even when they are 0.
+    input_tokens: Quantity | None = None
+    output_tokens: Quantity | None = None
+    cache_read_tokens: Quantity | None = 0
+    cache_write_tokens: Quantity | None = 0
+    reasoning_tokens: Quantity | None = 0
+    images: Quantity | None = 0
+    seconds: Seconds | None = "0"
+    estimated: bool | None = False
+    native: FreeData | None = None
+
+
+class CallError(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why a call failed: the vendor's code and message."""
+
+    code: Name
+    message: Annotated[str, Meta(max_length=ERROR_MESSAGE_CHARS_MAX)] | None = None
+
+
+class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A finished call, as an application posts it.
+
+    It is decoded once, brought to its normal form in place by `accept`, and stored as it is; after that nobody
+    changes it. That is why it is not frozen.
+    """
+
+    id: ClientId
+    app: AppId | None = None
+    provider: Name
+    model: Name
+    type: CallType
+    status: FinalStatus
+    started_at: TimeText
+    duration_ms: Milliseconds | None = None
+    ttfb_ms: Milliseconds | None = None
+    usage: Usage | None = None
+    user_id: Name | None = None
+    account: Name | None = None
+    credential_id: Name | None = None
+    request_id: Name | None = None
+    trace_id: Name | None = None
+    attempt: Attempt | None = 1
+    provider_ttfb_ms: Milliseconds | None = None
+    error: CallError | None = None
+    metadata: FreeData | None = None
+
+
+class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A call that begins now; its end follows as `complete` or `fail`."""
+
+    app: AppId | None = None
+    provider: Name
+    model: Name
+    type: CallType
+    started_at: TimeText
+    user_id: Name | None = None
+    account: Name | None = None
+    credential_id: Name | None = None
+    request_id: Name | None = None
+    trace_id: Name | None = None
+    attempt: Attempt | None = 1
+    metadata: FreeData | None = None
+
+
+class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The end of a started call: what is given replaces what the start said, except when it started."""
+
+    app: AppId | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    type: CallType | None = None
+    started_at: TimeText | None = None
+    duration_ms: Milliseconds | None = None
+    ttfb_ms: Milliseconds | None = None
+    usage: Usage | None = None
+    user_id: Name | None = None
+    account: Name | None = None
+    credential_id: Name | None = None
+    request_id: Name | None = None
+    trace_id: Name | None = None
+    attempt: Attempt | None = None
+    provider_ttfb_ms: Milliseconds | None = None
+    error: CallError | None = None
+    metadata: FreeData | None = None
+
+
+@event("model_call.recorded", 1)
+class ModelCallRecorded(ModelCall, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A finished call in one event: the posted fields under the posted names."""
+
+
+@event("model_call.started", 1)
+class ModelCallStarted(ModelCallStart, kw_only=True, omit_defaults=True):
+    """A call began; at `times_out_at` it is given up unless it has ended."""
+
+    id: ClientId
+    times_out_at: TimeText
+
+
+@event("model_call.timed_out", 1)
+class ModelCallTimedOut(ModelCallStart, kw_only=True, omit_defaults=True):
+    """A started call was given up. `started` is the position of its start."""
+
+    id: ClientId
+    started: int
+
+
+class Replaced(Struct, kw_only=True):
+    """What an end takes back: the counted time-out with this event id."""
+
+    id: str
+    call: ModelCallTimedOut
+
+
+class _Finished(ModelCall, kw_only=True, omit_defaults=True):
+    started: int
+    replaces: Replaced | None = None
+
+
+@event("model_call.completed", 1)
+class ModelCallCompleted(_Finished, kw_only=True, omit_defaults=True):
+    """A started call ended well: the whole call, so that no reader needs its start."""
+
+
+@event("model_call.failed", 1)
+class ModelCallFailed(_Finished, kw_only=True, omit_defaults=True):
+    """A started call failed: the whole call, so that no reader needs its start."""
+
+
+ModelCallFinished = ModelCallRecorded | ModelCallCompleted | ModelCallFailed
+ModelCallEvent = ModelCallFinished | ModelCallStarted | ModelCallTimedOut
+FINISHED = (ModelCallRecorded, ModelCallCompleted, ModelCallFailed)
+MODEL_CALL_EVENTS = (*FINISHED, ModelCallStarted, ModelCallTimedOut)
+
+
+class RecordModelCall(Struct):
+    """Command: take a finished call. `call` is accepted and names its app."""
+
+    actor: str
+    received_at_us: int
+    started_at_us: int
+    call: ModelCallRecorded
+
+
+class StartModelCall(Struct):
+    """Command: a call begins. It times out `timeout_us` after the ledger heard of it."""
+
+    actor: str
+    received_at_us: int
+    started_at_us: int
+    timeout_us: int
+    id: str
+    call: ModelCallStart
+
+
+class FinishModelCall(Struct):
+    """Command: a started call ends."""
+
+    actor: str
+    received_at_us: int
+    id: str
+    app: str
+    status: FinalStatus
+    end: ModelCallEnd
+
+
+class SweepModelCalls(Struct):
+    """Command: time out what is due by `received_at_us`, at most `limit` calls at once."""
+
+    received_at_us: int
+    limit: int
+    actor: str = "ledger"
+
+
+def source_of(app: str) -> str:
+    """Where an app's calls come from."""
+    return app_source(app, NOUN)
+
+
+def subject_of(app: str, id_: str) -> str:
+    """The stream of one call."""
+    return f"{NOUN}/{app}/{id_}"

@@ -1,0 +1,20 @@
+"""Exact decimals: integers of a named scale inside, plain decimal strings outside. Never a binary fraction."""
+
+SECONDS_DECIMALS = 6
+
+
+def parse_scaled(text: str, decimals: int) -> int:
+    """`"12.5"` at two decimals is 1250. Expects digits with at most `decimals` of them after the point."""
+    whole, _, fraction = text.partition(".")
+    if len(fraction) > decimals:
+        message = f"Expected at most {decimals} decimals"
+        raise ValueError(message)
+    return int(whole + fraction.ljust(decimals, "0"))
+
+
+def format_scaled(amount: int, decimals: int) -> str:
+    """1250 at two decimals is `"12.5"`: no exponent, no trailing zeros."""
+    sign = "-" if amount < 0 else ""
+    digits = str(abs(amount)).rjust(decimals + 1, "0")
+    whole, fraction = digits[:-decimals], digits[-decimals:].rstrip("0")
+    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"

@@ -1,0 +1,46 @@
+"""Instants: UTC microseconds since 1970 inside, RFC 3339 text outside."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta
+
+SECOND_US = 1_000_000
+HOUR_US = 3_600 * SECOND_US
+DAY_US = 24 * HOUR_US
+
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+CANONICAL_LENGTH = 27
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+TimeText = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        description="An instant, RFC 3339 with a zone. Digits finer than a microsecond are cut.",
+        examples=["2026-11-22T10:00:00.123456Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+
+
+def parse_time(text: str) -> int:
+    """Microseconds since 1970 of an RFC 3339 instant; finer digits are cut, never rounded.
+
+    Raises ValueError where the text has no zone, is not RFC 3339 or names no real instant.
+    """
+    if RFC3339.fullmatch(text) is None:
+        message = "Expected an RFC 3339 time with a zone, such as 2026-11-22T10:00:00Z"
+        raise ValueError(message)
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+def format_time(time_us: int) -> str:
+    """`2026-11-22T10:00:00.123456Z`, always with six digits."""
+    moment = _EPOCH + timedelta(microseconds=time_us)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
