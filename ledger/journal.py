@@ -142,6 +142,12 @@ def events_of(db: apsw.Connection, source: str, id_: str) -> list[Recorded]:
     return [decode(*row) for row in db.execute(query, (source, id_, PAGE_EVENTS_MAX))]
 
 
+def entries_at(db: apsw.Connection, positions: Sequence[int]) -> list[str]:
+    """The stored entries at these positions, in the order given."""
+    query = "SELECT entry FROM events WHERE position = ?"
+    return [entry for position in positions for (entry,) in db.execute(query, (position,))]
+
+
 def at(db: apsw.Connection, positions: Sequence[int]) -> list[Recorded]:
     """The events at these positions, in the order given."""
     query = "SELECT e.position, e.type, e.entry FROM carray(?) c CROSS JOIN events e ON e.position = c.value"

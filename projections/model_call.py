@@ -88,7 +88,7 @@ def _row(event: Recorded, data: ModelCallEvent, ids: dict[str, int]) -> Row:
     return (
         event.position if isinstance(data, ModelCallRecorded | ModelCallStarted) else data.started,
         event.position,
-        data.id,
+        data.id or "",
         *name_ids(ids, data),
         data.request_id,
         data.trace_id,

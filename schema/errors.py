@@ -25,7 +25,8 @@ class LedgerError(Exception):
     def __init__(
         self, detail: str = "", *, errors: tuple[FieldError, ...] = (), retry_after_s: int | None = None
     ) -> None:
-        self.detail = detail or (type(self).__doc__ or "").strip()
+        places = "; ".join(f"{error.path}: {error.message}" for error in errors)
+        self.detail = detail or places or (type(self).__doc__ or "").strip()
         self.errors = errors
         self.retry_after_s = retry_after_s
         super().__init__(self.detail)
@@ -209,3 +210,39 @@ class BadBackup(LedgerError):
 
     code = "bad_backup"
     hint = "Use another backup; the ledger in place was left untouched."
+
+
+class InvalidSetting(LedgerError):
+    """A setting has no usable value."""
+
+    code = "invalid_setting"
+    hint = "`usage-ledger settings` lists each with its default and meaning."
+
+
+class AddressInUse(LedgerError):
+    """The address to listen on is taken or cannot be had."""
+
+    code = "address_in_use"
+    hint = "Choose another with --host and --port, or stop what listens there."
+
+
+class ServiceUnreachable(LedgerError):
+    """The service did not answer."""
+
+    code = "service_unreachable"
+    hint = "Check the address and that the service runs; repeating the command counts nothing twice."
+    retryable = True
+
+
+class NoLedger(LedgerError):
+    """There is no ledger in this data directory."""
+
+    code = "no_ledger"
+    hint = "`usage-ledger init` makes one; --data-dir or USAGE_LEDGER_DATA_DIR names the directory."
+
+
+class FileExists(LedgerError):
+    """There is a file of this name already."""
+
+    code = "file_exists"
+    hint = "Choose another name; nothing is overwritten."

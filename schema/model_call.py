@@ -86,8 +86,9 @@ class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=
 
 
 class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A call that begins now; its end follows as `complete` or `fail`."""
+    """A call that begins now; its end follows as `complete` or `fail`. The path names the id."""
 
+    id: ClientId | None = None
     app: AppId | None = None
     provider: Name
     model: Name
@@ -105,6 +106,8 @@ class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
 class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The end of a started call: what is given replaces what the start said, except when it started."""
 
+    id: ClientId | None = None
+    status: FinalStatus | None = None
     app: AppId | None = None
     provider: Name | None = None
     model: Name | None = None
@@ -133,7 +136,6 @@ class ModelCallRecorded(ModelCall, kw_only=True, forbid_unknown_fields=True, omi
 class ModelCallStarted(ModelCallStart, kw_only=True, omit_defaults=True):
     """A call began; at `times_out_at` it is given up unless it has ended."""
 
-    id: ClientId
     times_out_at: TimeText
 
 
@@ -141,7 +143,6 @@ class ModelCallStarted(ModelCallStart, kw_only=True, omit_defaults=True):
 class ModelCallTimedOut(ModelCallStart, kw_only=True, omit_defaults=True):
     """A started call was given up. `started` is the position of its start."""
 
-    id: ClientId
     started: int
 
 
@@ -189,7 +190,6 @@ class StartModelCall(Struct):
     received_at_us: int
     started_at_us: int
     timeout_us: int
-    id: str
     call: ModelCallStart
 
 

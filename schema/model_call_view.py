@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from schema.entry import Recorded
@@ -13,7 +14,6 @@ from schema.model_call import (
     ModelCall,
     ModelCallStarted,
     Status,
-    Usage,
 )
 from schema.times import format_time
 
@@ -30,6 +30,20 @@ class Receipt(Struct, kw_only=True):
     cost_reason: str | None = "no_price"
 
 
+class UsageView(Struct, kw_only=True):
+    """Every quantity, zeros included. `seconds` is a decimal string."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    images: int = 0
+    seconds: str = "0"
+    estimated: bool = False
+    native: dict[str, Any] | None = None
+
+
 class ModelCallView(Struct, kw_only=True):
     """A call as read. Durations are milliseconds; `position` is that of its latest event."""
 
@@ -43,7 +57,7 @@ class ModelCallView(Struct, kw_only=True):
     duration_ms: int | None = None
     ttfb_ms: int | None = None
     provider_ttfb_ms: int | None = None
-    usage: Usage | None = None
+    usage: UsageView | None = None
     user_id: str | None = None
     account: str | None = None
     credential_id: str | None = None
@@ -85,6 +99,8 @@ def view(recorded: Recorded) -> ModelCallView:
         fields["status"] = "processing" if isinstance(data, ModelCallStarted) else "timed_out"
     if _unmeasured(data):
         fields["cost_reason"] = "unmeasured"
+    if isinstance(data, ModelCall) and data.usage is not None:
+        fields["usage"] = UsageView(**msgspec.structs.asdict(data.usage))
     return ModelCallView(
         recorded_at=format_time(recorded.recorded_at_us), position=recorded.position, **fields
     )

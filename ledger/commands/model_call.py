@@ -62,21 +62,20 @@ def _same_or_conflict(first: Recorded, content: msgspec.Struct) -> Decision:
 
 
 def _load_started(db: apsw.Connection, ws: WorkingSet, commands: Sequence[StartModelCall]) -> None:
-    ws.load(db, [(source_of(c.call.app or ""), c.id) for c in commands])
+    ws.load(db, [(source_of(c.call.app or ""), c.call.id or "") for c in commands])
 
 
 @handles(StartModelCall, _load_started)
 def start(ws: WorkingSet, command: StartModelCall) -> Decision:
     """A call begins; the event says until when its end is waited for."""
     app = command.call.app or ""
+    id_ = command.call.id or ""
     times_out_at = format_time(command.received_at_us + command.timeout_us)
-    started = ModelCallStarted(
-        id=command.id, times_out_at=times_out_at, **msgspec.structs.asdict(command.call)
-    )
-    first = ws.find(source_of(app), command.id)
+    started = ModelCallStarted(times_out_at=times_out_at, **msgspec.structs.asdict(command.call))
+    first = ws.find(source_of(app), id_)
     if first is not None:
         return _same_or_conflict(first, started)
-    return Decision([_event(command.id, app, command.started_at_us, command.actor, started)])
+    return Decision([_event(id_, app, command.started_at_us, command.actor, started)])
 
 
 def _ends(id_: str) -> tuple[str, ...]:
@@ -144,7 +143,7 @@ def _merged(
     given = {
         name: value
         for name, value in msgspec.structs.asdict(end).items()
-        if value is not None and name not in {"app", "started_at"}
+        if value is not None and name not in {"id", "app", "status", "started_at"}
     }
     kind = ModelCallCompleted if command.status == "success" else ModelCallFailed
     call = kind(**{**fields, **given, "status": command.status, "started": began.position})

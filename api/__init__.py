@@ -1,0 +1,1 @@
+"""HTTP: routes, authentication, wire formats. Holds no SQL and no business rules."""

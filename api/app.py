@@ -1,0 +1,78 @@
+"""The application: the reviewed list of routes, and what happens when it starts and stops."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ControllerRouterHandler
+
+from api.auth import guard
+from api.metrics import count_response
+from api.problems import on_exception, on_http_exception, on_ledger_error
+from api.routes import event, health, model_call, model_call_stat
+from api.services import SERVICES, Services
+from api.settings import ApiSettings
+from ledger.database import open_reader
+from ledger.ledger import Ledger
+from schema.errors import LedgerError
+from schema.model_call import SweepModelCalls
+
+log = structlog.get_logger()
+
+SWEEP_CALLS_MAX = 500
+
+ROUTES: tuple[ControllerRouterHandler, ...] = (
+    *model_call.ROUTES,
+    *model_call_stat.ROUTES,
+    *event.ROUTES,
+    *health.ROUTES,
+)
+
+
+def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) -> Litestar:
+    """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
+        ledger.open(clock())
+        services = Services(ledger, settings, clock, open_reader(ledger.path))
+        app.state[SERVICES] = services
+        sweeper = asyncio.create_task(_sweep_forever(services))
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            await services.tail.stop()
+            services.auth_db.close()
+            await asyncio.to_thread(ledger.close)
+
+    return Litestar(
+        route_handlers=ROUTES,
+        guards=[guard],
+        lifespan=[lifespan],
+        state=State(),
+        exception_handlers={
+            LedgerError: on_ledger_error,
+            HTTPException: on_http_exception,
+            Exception: on_exception,
+        },
+        before_send=[count_response],
+        request_max_body_size=settings.body_bytes_max,
+        openapi_config=OpenAPIConfig(title="Usage Ledger", version="1", path="/openapi-internal", render_plugins=[]),
+    )
+
+
+async def _sweep_forever(services: Services) -> None:
+    """Time out started calls when their time is over. Several workers may sweep: a call times out once."""
+    while True:
+        await asyncio.sleep(services.settings.sweep_interval_s)
+        command = SweepModelCalls(services.clock(), SWEEP_CALLS_MAX)
+        try:
+            await services.ledger.execute([command], 0)
+        except LedgerError as error:
+            log.warning("sweep_waits", code=error.code)

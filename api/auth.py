@@ -1,0 +1,82 @@
+"""Who is calling, and whether the route lets them: nothing is allowed unless a route says so."""
+
+import hmac
+from hashlib import sha256
+from typing import Any
+
+import apsw
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from api.services import services_of
+from projections import key as keys
+from schema.errors import Forbidden, Unauthenticated
+from schema.key import Principal, Role
+
+ROLES = "roles"
+ANYONE = "anyone"
+ADMIN: frozenset[Role] = frozenset({"admin"})
+POSTERS: frozenset[Role] = frozenset({"admin", "app"})
+REPLAYERS: frozenset[Role] = frozenset({"admin", "auditor"})
+OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})
+TRAIL_READERS: frozenset[Role] = frozenset({"admin", "auditor", "app"})
+READERS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard", "app"})
+
+KEY_PREFIX = "ulk"
+KEY_CHARS_MAX = 128
+
+
+def authenticate(db: apsw.Connection, header: bytes | None) -> Principal:
+    """The principal of an Authorization header, looked up in the ledger as it is now; raises Unauthenticated."""
+    text = (header or b"").decode("latin-1")
+    scheme, _, token = text.partition(" ")
+    parts = token.strip().split("_", 2)
+    if scheme.lower() != "bearer" or len(parts) != 3 or parts[0] != KEY_PREFIX or len(token) > KEY_CHARS_MAX:
+        raise Unauthenticated
+    record = keys.find(db, parts[1])
+    digest = sha256(token.strip().encode("latin-1")).hexdigest()
+    # Compared also where there is no such key, so that an answer's time tells nothing about ids.
+    if not hmac.compare_digest(digest, record.sha256 if record else "0" * len(digest)) or record is None:
+        raise Unauthenticated
+    return record.principal
+
+
+def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Runs before every route: a route that names no roles is closed."""
+    roles = handler.opt.get(ROLES)
+    if roles is None:
+        raise Forbidden("this route allows no role")
+    if roles == ANYONE:
+        return
+    principal = authenticate(services_of(connection.app).auth_db, _header(connection))
+    if principal.role not in roles:
+        raise Forbidden(f"role {principal.role} may not do this")
+    connection.scope["auth"] = principal
+
+
+def _header(connection: ASGIConnection[Any, Any, Any, Any]) -> bytes | None:
+    return next((value for name, value in connection.scope["headers"] if name == b"authorization"), None)
+
+
+def principal_of(request: Request[Any, Any, Any]) -> Principal:
+    """Who the guard let in."""
+    principal: Principal = request.scope["auth"]
+    return principal
+
+
+def known_caller(request: Request[Any, Any, Any]) -> Principal | None:
+    """Who is calling a route that is open to anyone; None without a valid key."""
+    try:
+        return authenticate(services_of(request.app).auth_db, _header(request))
+    except Unauthenticated:
+        return None
+
+
+def own_app(principal: Principal, named: str | None) -> str | None:
+    """The app a caller may act for: an app key only its own, others the one they name."""
+    if principal.role != "app":
+        return named
+    if named not in {None, principal.app}:
+        raise Forbidden(f"this key belongs to app {principal.app}")
+    return principal.app

@@ -1,0 +1,69 @@
+"""Prometheus metrics. Counters are of the worker process that answers; gauges of the ledger are the same in each."""
+
+from collections.abc import Iterator
+
+from litestar.types import Message, Scope
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ledger.ledger import Ledger
+from ledger.status import LedgerStatus
+
+_responses: dict[tuple[str, str, int], int] = {}
+
+
+async def count_response(message: Message, scope: Scope) -> None:
+    """Count a response by method, route and status; called before each is sent."""
+    if message["type"] != "http.response.start":
+        return
+    handler = scope.get("route_handler")
+    route = next(iter(sorted(handler.paths)), "") if handler is not None else ""
+    key = (str(scope.get("method", "")), route, int(message["status"]))
+    _responses[key] = _responses.get(key, 0) + 1
+
+
+class _LedgerCollector(Collector):
+    def __init__(self, ledger: Ledger, status: LedgerStatus) -> None:
+        self.ledger = ledger
+        self.status = status
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._responses()
+        yield from self._writer()
+        yield GaugeMetricFamily("usage_ledger_position", "Last position of the journal.", self.status.position)
+        lag = GaugeMetricFamily("usage_ledger_projection_lag_events", "Events not yet applied.", labels=["projection"])
+        for projection in self.status.projections:
+            lag.add_metric([projection.name], projection.lag)
+        yield lag
+        for name, path in (("database", self.ledger.path), ("wal", self.ledger.path.with_name("ledger.db-wal"))):
+            size = path.stat().st_size if path.exists() else 0
+            yield GaugeMetricFamily(f"usage_ledger_{name}_bytes", f"Size of the {name} file.", size)
+
+    def _responses(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "usage_ledger_http_responses", "Responses.", labels=["method", "route", "status"]
+        )
+        for (method, route, status), count in list(_responses.items()):
+            family.add_metric([method, route, str(status)], count)
+        yield family
+
+    def _writer(self) -> Iterator[Metric]:
+        stats, queue = self.ledger.writer.stats, self.ledger.queue
+        for name, text, value in (
+            ("groups", "Transactions committed.", stats.groups),
+            ("commands", "Commands decided.", stats.commands),
+            ("events", "Events appended.", stats.events),
+            ("commit_failures", "COMMITs that raised and were looked up.", stats.commit_failures),
+            ("reopened", "Times the file was reopened after an error.", stats.reopened),
+        ):
+            yield CounterMetricFamily(f"usage_ledger_writer_{name}", text, value)
+        yield GaugeMetricFamily("usage_ledger_queue_commands", "Commands waiting.", queue.commands)
+        yield GaugeMetricFamily("usage_ledger_queue_bytes", "Bytes waiting.", queue.bytes)
+
+
+def registry(ledger: Ledger, status: LedgerStatus) -> CollectorRegistry:
+    """A registry that shows this moment."""
+    found = CollectorRegistry()
+    found.register(_LedgerCollector(ledger, status))
+    return found

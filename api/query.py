@@ -1,0 +1,134 @@
+"""Query strings as typed Structs. An unknown or repeated parameter is refused: a mistyped filter must not select all."""
+
+from collections import Counter
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import Request
+from msgspec import Meta, Struct, field
+
+from api.auth import own_app, principal_of
+from api.body import translate
+from schema.errors import FieldError, InvalidInput
+from schema.ids import AppId, Name
+from schema.model_call import QUANTITY_MAX, CallType, Status
+from schema.model_call_query import DIMENSIONS, CallFilter, Dimension, Granularity, StatQuery
+from schema.times import TimeText, parse_time
+
+Q = TypeVar("Q", bound=Struct)
+
+PARAMETERS_MAX = 50
+
+Limit = Annotated[int, Meta(ge=1, description="Rows a page; over 1,000 means 1,000.")]
+Position = Annotated[int, Meta(ge=0, le=2**62, description="A position in the journal.")]
+
+
+class _CallParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    from_: TimeText | None = field(name="from", default=None)
+    to: TimeText | None = None
+    app: AppId | None = None
+    user_id: Name | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    type: CallType | None = None
+    status: Status | None = None
+    credential_id: Name | None = None
+    request_id: Name | None = None
+    trace_id: Name | None = None
+    min_duration_ms: Annotated[int, Meta(ge=0, le=QUANTITY_MAX)] | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200, description="Text in ids and errors.")] | None = None
+
+
+class CallListParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
+    """Calls, newest first."""
+
+    limit: Limit | None = None
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class StatParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
+    """Statistics. `group_by` is a comma-separated list."""
+
+    granularity: Granularity = "total"
+    timezone: Annotated[str, Meta(max_length=64, description="An IANA zone.", examples=["UTC"])] = "UTC"
+    group_by: Annotated[str, Meta(max_length=200, examples=["model,app"])] = ""
+    fill: bool = False
+
+
+class AppParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which app's thing."""
+
+    app: AppId | None = None
+
+
+class EventParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Entries after a position."""
+
+    after: Position = 0
+    limit: Limit | None = None
+    type: Annotated[str, Meta(max_length=100)] | None = None
+    subject: Annotated[str, Meta(max_length=300)] | None = None
+
+
+class StreamParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where to start following; `Last-Event-ID` wins."""
+
+    after: Position = 0
+
+
+class NoParams(Struct, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+def parse(request: Request[Any, Any, Any], kind: type[Q]) -> Q:
+    """The query string as `kind`; raises InvalidInput or OutOfRange naming the parameter."""
+    try:
+        # Blank values are kept: `?model=` must not select everything.
+        text = request.scope["query_string"].decode("ascii")
+        items = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
+    except ValueError:
+        raise InvalidInput("the query string is not percent-encoded UTF-8, or has too many parameters") from None
+    repeated = [name for name, count in Counter(name for name, _ in items).items() if count > 1]
+    if repeated:
+        raise InvalidInput(errors=tuple(FieldError(f"$.{name}", "Expected this parameter once") for name in repeated))
+    try:
+        return msgspec.convert(dict(items), kind, strict=False)
+    except ValueError as error:
+        raise translate(error) from None
+
+
+def call_filter(request: Request[Any, Any, Any], params: _CallParams) -> CallFilter:
+    """The filter that a caller may use: an app key sees its own calls only."""
+    fields = {name: getattr(params, name) for name in CallFilter.__struct_fields__ if hasattr(params, name)}
+    fields["app"] = own_app(principal_of(request), params.app)
+    return CallFilter(from_us=_time("from", params.from_), to_us=_time("to", params.to), **fields)
+
+
+def stat_query(request: Request[Any, Any, Any], params: StatParams) -> StatQuery:
+    """The statistics asked for."""
+    return StatQuery(
+        filter=call_filter(request, params),
+        granularity=params.granularity,
+        timezone=params.timezone,
+        group_by=_dimensions(params.group_by),
+        fill=params.fill,
+    )
+
+
+def _dimensions(text: str) -> tuple[Dimension, ...]:
+    names = [name.strip() for name in text.split(",")] if text else []
+    known = tuple(d for d in DIMENSIONS if d in names)
+    if len(known) != len(names):
+        message = f"Expected a comma-separated subset of {', '.join(DIMENSIONS)}"
+        raise InvalidInput(errors=(FieldError("$.group_by", message),))
+    return known
+
+
+def _time(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise InvalidInput(errors=(FieldError(f"$.{name}", str(error)),)) from None

@@ -1,0 +1,57 @@
+"""Replay: the stored entries, byte for byte, as pages or as a stream."""
+
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.response import Stream
+
+from api import query
+from api.auth import REPLAYERS
+from api.openapi import documented
+from api.services import services_of
+from ledger import journal
+from schema.errors import FieldError, InvalidInput
+from schema.paging import LIMIT_MAX, bounded_limit
+
+NEXT_AFTER = "Next-After"
+POSITION_DIGITS_MAX = 18
+
+
+@get(
+    "/v1/events",
+    **documented(REPLAYERS, "Replay entries", query=query.EventParams, responses={200: "application/x-ndjson"}),
+)
+async def get_events(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """One entry a line, in order. The `Next-After` header says where the next page begins; the head ends it."""
+    params = query.parse(request, query.EventParams)
+    limit = bounded_limit(params.limit or LIMIT_MAX)
+    readers = services_of(request.app).ledger.readers
+    page = await readers.run(journal.page, params.after, limit, params.type, params.subject)
+    body = "".join(f"{line.entry}\n" for line in page.lines).encode()
+    headers = {NEXT_AFTER: str(page.next_after)}
+    return Response(body, media_type="application/x-ndjson", headers=headers)
+
+
+@get(
+    "/v1/events/stream",
+    **documented(REPLAYERS, "Follow entries", query=query.StreamParams, responses={200: "text/event-stream"}),
+)
+async def stream_events(request: Request[Any, Any, Any]) -> Stream:
+    """Server-Sent Events: `id` is the position, `data` the entry. Resumes from `Last-Event-ID`."""
+    params = query.parse(request, query.StreamParams)
+    tail = services_of(request.app).tail
+    tail.admit()
+    after = _last_event_id(request.headers.get("last-event-id")) or params.after
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return Stream(tail.follow(after), media_type="text/event-stream", headers=headers)
+
+
+def _last_event_id(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS_MAX):
+        raise InvalidInput(errors=(FieldError("Last-Event-ID", "Expected a position, as in the stream's ids"),))
+    return int(text)
+
+
+ROUTES = (get_events, stream_events)

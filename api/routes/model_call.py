@@ -1,0 +1,232 @@
+"""Post usage, start and end long calls, read calls."""
+
+from typing import Any, Literal
+
+import msgspec
+from litestar import Request, Response, get, post
+from msgspec import Struct
+
+from api import body as bodies
+from api import query
+from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
+from api.body import Item, Rejected
+from api.openapi import documented
+from api.problems import Problem, problem
+from api.respond import json
+from api.services import Services, services_of
+from ledger import reads
+from ledger.writer import Appended, Outcome
+from schema.acceptance import accept, accept_details
+from schema.errors import FieldError, IdConflict, InvalidInput, LedgerError, UnsupportedMediaType
+from schema.ids import CLIENT_ID_PATTERN, ClientId
+from schema.model_call import FinalStatus, FinishModelCall, ModelCall, ModelCallEnd, ModelCallStart, StartModelCall
+from schema.model_call_query import CallFilter
+from schema.model_call_view import ModelCallView, Receipt, receipt
+from schema.paging import Page, bounded_limit
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+Fate = Literal["accepted", "duplicate", "conflict", "rejected"]
+AnyRequest = Request[Any, Any, Any]
+
+
+class ItemResult(Struct, kw_only=True):
+    """What became of one item: its receipt's position, or its problem."""
+
+    index: int
+    id: str | None
+    status: Fate
+    position: int | None = None
+    problem: Problem | None = None
+
+
+class BatchResult(Struct, kw_only=True):
+    """What became of a batch."""
+
+    accepted: int
+    duplicate: int
+    rejected: int
+    items: list[ItemResult]
+
+
+class BatchParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """`items=failures` leaves out what was accepted."""
+
+    items: Literal["all", "failures"] = "all"
+
+
+@post(
+    "/v1/model-calls",
+    **documented(
+        POSTERS, "Post finished calls", body=ModelCall | list[ModelCall], query=BatchParams,
+        responses={200: Receipt, 201: Receipt, 207: BatchResult}, ndjson=True,
+    ),
+)  # fmt: skip
+async def post_model_calls(request: AnyRequest) -> Response[bytes]:
+    """One call gives a receipt; an array or NDJSON up to 10,000 gives each item's fate, and good items land."""
+    services = services_of(request.app)
+    content_type = _content_type(request)
+    data = await request.body()
+    if content_type == JSON and not data.lstrip()[:1] == b"[":
+        command = bodies.one(data, principal_of(request), services.clock())
+        outcomes = await services.ledger.execute([command], len(data))
+        return _receipt(outcomes[0])
+    params = query.parse(request, BatchParams)
+    read = bodies.array if content_type == JSON else bodies.ndjson
+    items = read(data, principal_of(request), services.clock(), services.settings.batch_items_max)
+    return json(await _post_batch(services, items, len(data), failures_only=params.items == "failures"), 207)
+
+
+async def _post_batch(services: Services, items: list[Item], size: int, *, failures_only: bool) -> BatchResult:
+    commands = [item for item in items if not isinstance(item, Rejected)]
+    outcomes = iter(await services.ledger.execute(commands, size) if commands else [])
+    result = BatchResult(accepted=0, duplicate=0, rejected=0, items=[])
+    for index, item in enumerate(items):
+        outcome = item.error if isinstance(item, Rejected) else next(outcomes)
+        id_ = item.id if isinstance(item, Rejected) else item.call.id
+        found = _item_result(index, id_, outcome)
+        if found.status in {"accepted", "duplicate"}:
+            setattr(result, found.status, getattr(result, found.status) + 1)
+        else:
+            result.rejected += 1
+        if not failures_only or found.status != "accepted":
+            result.items.append(found)
+    return result
+
+
+def _item_result(index: int, id_: str | None, outcome: Outcome) -> ItemResult:
+    if isinstance(outcome, Appended) and outcome.recorded is not None:
+        fate: Fate = "duplicate" if outcome.duplicate else "accepted"
+        return ItemResult(index=index, id=id_, status=fate, position=outcome.recorded.position)
+    error = outcome if isinstance(outcome, LedgerError) else LedgerError()
+    fate = "conflict" if isinstance(error, IdConflict) else "rejected"
+    return ItemResult(index=index, id=id_, status=fate, problem=problem(error))
+
+
+def _receipt(outcome: Outcome) -> Response[bytes]:
+    if isinstance(outcome, LedgerError):
+        raise outcome
+    assert outcome.recorded is not None
+    return json(receipt(outcome.recorded, duplicate=outcome.duplicate), 200 if outcome.duplicate else 201)
+
+
+def _content_type(request: AnyRequest, *allowed: str) -> str:
+    header = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
+    content_type = header.partition(b";")[0].strip().lower().decode("latin-1")
+    if content_type not in (allowed or (JSON, NDJSON)):
+        raise UnsupportedMediaType(f"{content_type or 'no content type'} is not supported here")
+    return content_type
+
+
+@post(
+    "/v1/model-calls/{call_id:str}/start",
+    **documented(POSTERS, "Start a long call", body=ModelCallStart, responses={200: Receipt, 201: Receipt}),
+)
+async def start_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+    """The call is processing until it is completed, failed or timed out."""
+    services, principal = services_of(request.app), principal_of(request)
+    _content_type(request, JSON)
+    data = await request.body()
+    call = bodies.decode(data, _starts)
+    call.id = _same_id(call_id, call.id)
+    call.app = _required_app(own_app(principal, call.app))
+    now_us = services.clock()
+    command = StartModelCall(
+        f"key:{principal.key_id}", now_us, accept(call, now_us), services.settings.call_timeout_us, call
+    )
+    return _receipt((await services.ledger.execute([command], len(data)))[0])
+
+
+@post(
+    "/v1/model-calls/{call_id:str}/complete",
+    **documented(POSTERS, "Complete a started call", body=ModelCallEnd, responses={200: Receipt, 201: Receipt}),
+)
+async def complete_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+    """The call succeeded. After its time-out this corrects it."""
+    return await _finish(request, call_id, "success")
+
+
+@post(
+    "/v1/model-calls/{call_id:str}/fail",
+    **documented(POSTERS, "Fail a started call", body=ModelCallEnd, responses={200: Receipt, 201: Receipt}),
+)
+async def fail_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+    """The call failed; what it used until then is kept."""
+    return await _finish(request, call_id, "failed")
+
+
+async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> Response[bytes]:
+    services, principal = services_of(request.app), principal_of(request)
+    _content_type(request, JSON)
+    data = await request.body()
+    end = bodies.decode(data, _ends)
+    if end.status not in {None, status}:
+        raise InvalidInput(errors=(FieldError("$.status", f"Expected {status}, or nothing"),))
+    id_ = _same_id(call_id, end.id)
+    app = _required_app(own_app(principal, end.app))
+    accept_details(end)
+    command = FinishModelCall(f"key:{principal.key_id}", services.clock(), id_, app, status, end)
+    return _receipt((await services.ledger.execute([command], len(data)))[0])
+
+
+_starts = msgspec.json.Decoder(ModelCallStart)
+_ends = msgspec.json.Decoder(ModelCallEnd)
+
+
+def _same_id(call_id: str, in_body: str | None) -> str:
+    try:
+        msgspec.convert(call_id, ClientId)
+    except msgspec.ValidationError:
+        raise InvalidInput(errors=(FieldError("$.id", f"Expected an id that matches {CLIENT_ID_PATTERN}"),)) from None
+    if in_body not in {None, call_id}:
+        raise InvalidInput(errors=(FieldError("$.id", "Expected the id of the path, or nothing"),))
+    return call_id
+
+
+def _required_app(app: str | None) -> str:
+    if app is None:
+        raise InvalidInput(errors=(FieldError("$.app", "Expected an app: an admin names the one that called"),))
+    return app
+
+
+@get(
+    "/v1/model-calls",
+    **documented(READERS, "List calls, newest first", query=query.CallListParams, responses={200: Page[ModelCallView]}),
+)
+async def list_model_calls(request: AnyRequest) -> Response[bytes]:
+    """Under filters without an index a page may be short and still have a next_cursor."""
+    params = query.parse(request, query.CallListParams)
+    call_filter: CallFilter = query.call_filter(request, params)
+    readers = services_of(request.app).ledger.readers
+    return json(await readers.run(reads.model_calls, call_filter, params.cursor, bounded_limit(params.limit)))
+
+
+@get(
+    "/v1/model-calls/{call_id:str}",
+    **documented(READERS, "Read one call", query=query.AppParams, responses={200: ModelCallView}),
+)
+async def get_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+    """The call as its latest event tells it."""
+    app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
+    return json(await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id))
+
+
+@get(
+    "/v1/model-calls/{call_id:str}/events",
+    **documented(TRAIL_READERS, "Read a call's events", query=query.AppParams, responses={200: Page[dict[str, Any]]}),
+)
+async def get_model_call_events(request: AnyRequest, call_id: str) -> Response[bytes]:
+    """The stored entries of one call, in order."""
+    app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
+    entries = await services_of(request.app).ledger.readers.run(reads.model_call_entries, app, call_id)
+    return json(Page(items=[msgspec.Raw(entry.encode()) for entry in entries]))
+
+
+ROUTES = (
+    post_model_calls,
+    start_model_call,
+    complete_model_call,
+    fail_model_call,
+    list_model_calls,
+    get_model_call,
+    get_model_call_events,
+)

@@ -1,0 +1,26 @@
+"""Statistics of calls."""
+
+from typing import Any
+
+from litestar import Request, Response, get
+
+from api import query
+from api.auth import READERS
+from api.openapi import documented
+from api.respond import json
+from api.services import services_of
+from ledger import reads
+from schema.model_call_query import Stats
+
+
+@get(
+    "/v1/model-call-stats",
+    **documented(READERS, "Read statistics", query=query.StatParams, responses={200: Stats}),
+)
+async def get_model_call_stats(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Exact sums by hour, day, month or in total, in any zone, by any edges, the last call included."""
+    asked = query.stat_query(request, query.parse(request, query.StatParams))
+    return json(await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked))
+
+
+ROUTES = (get_model_call_stats,)

@@ -1,0 +1,31 @@
+"""What the routes of one process share, made when the application starts."""
+
+from collections.abc import Callable
+
+import apsw
+from litestar import Litestar
+
+from api.settings import ApiSettings
+from api.state_hashes import StateHashes
+from api.tail import Tail
+from ledger.ledger import Ledger
+
+SERVICES = "services"
+
+
+class Services:
+    """The open ledger and what serves it."""
+
+    def __init__(self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], auth_db: apsw.Connection) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.clock = clock
+        self.auth_db = auth_db
+        self.tail = Tail(ledger.readers, settings)
+        self.state_hashes = StateHashes(ledger.readers)
+
+
+def services_of(app: Litestar) -> Services:
+    """The services of a running application."""
+    services: Services = app.state[SERVICES]
+    return services

@@ -1,0 +1,16 @@
+"""What the API needs to know of its surroundings; `ops` reads it from the environment."""
+
+from msgspec import Struct
+
+from schema.times import SECOND_US
+
+
+class ApiSettings(Struct, frozen=True, kw_only=True):
+    """Bounds and intervals, each with its unit."""
+
+    call_timeout_us: int = 1_800 * SECOND_US
+    sweep_interval_s: float = 30.0
+    sse_heartbeat_s: float = 15.0
+    sse_streams_max: int = 100
+    body_bytes_max: int = 16 * 1024 * 1024
+    batch_items_max: int = 10_000

@@ -1,0 +1,63 @@
+"""Reads that need both a projection and the entries behind it."""
+
+import apsw
+
+from ledger import journal
+from projections.engine import require
+from projections.model_call_list import NEWEST, list_calls
+from projections.model_call_stat_read import read_stats
+from schema.entry import Recorded
+from schema.errors import InvalidInput, NotFound
+from schema.model_call import NOUN, source_of
+from schema.model_call_query import CallFilter, StatQuery, Stats
+from schema.model_call_view import ModelCallView, view
+from schema.paging import Page, decode_cursor, encode_cursor
+
+APPS_MAX = 10_000
+
+
+def model_calls(db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int) -> Page[ModelCallView]:
+    """A page of calls, newest first. Raises Rebuilding, InvalidInput for a bad cursor."""
+    require(db, journal.head_position(db), "model_calls", "names")
+    below = decode_cursor(cursor, tuple[int, int]) if cursor else NEWEST
+    rows = list_calls(db, call_filter, below, limit)
+    items = [view(recorded) for recorded in journal.at(db, rows.event_positions)]
+    return Page(items=items, next_cursor=None if rows.next_key is None else encode_cursor(*rows.next_key))
+
+
+def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:
+    """Statistics, fresh to the last call. Raises Rebuilding, InvalidInput."""
+    require(db, journal.head_position(db), "model_calls", "model_call_stats", "names")
+    return read_stats(db, query)
+
+
+def model_call(db: apsw.Connection, app: str | None, id_: str) -> ModelCallView:
+    """One call. Without an app every app is looked at; raises NotFound, InvalidInput where two apps share the id."""
+    return view(model_call_events(db, app, id_)[-1])
+
+
+def model_call_events(db: apsw.Connection, app: str | None, id_: str) -> list[Recorded]:
+    """The events of one call, in order."""
+    sources = [source_of(app)] if app is not None else _sources(db)
+    found = [events for source in sources if (events := journal.events_of(db, source, id_))]
+    if not found:
+        raise NotFound(f"there is no call {id_}")
+    if len(found) > 1:
+        raise InvalidInput(f"{len(found)} apps have a call {id_}: name one with ?app=")
+    return found[0]
+
+
+def _sources(db: apsw.Connection) -> list[str]:
+    """Every source of calls, one seek each: apps are few, events are many."""
+    query = (
+        "WITH RECURSIVE s (source) AS (SELECT min(source) FROM events UNION ALL "
+        "SELECT (SELECT min(source) FROM events WHERE source > s.source) FROM s WHERE s.source IS NOT NULL LIMIT ?) "
+        "SELECT source FROM s WHERE source LIKE '/apps/%'"
+    )
+    return [source for (source,) in db.execute(query, (APPS_MAX,)) if source.endswith(f"/{NOUN}")]
+
+
+def model_call_entries(db: apsw.Connection, app: str | None, id_: str) -> list[str]:
+    """The stored entries of one call, byte for byte, in order."""
+    positions = [event.position for event in model_call_events(db, app, id_)]
+    return journal.entries_at(db, positions)

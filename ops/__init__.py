@@ -1,0 +1,1 @@
+"""Running it: command line, settings, composition root, backup, verification, benchmarks."""

@@ -1,0 +1,96 @@
+"""The composition root: the one place that puts settings, clock, ledger and API together."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ledger.ledger import LEDGER_FILE, Ledger
+from ledger.queue import CommandQueue
+from ledger.rebuild import Progress
+from ops import logs
+from ops.settings import Settings, load
+from schema.errors import NoLedger
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from api.settings import ApiSettings
+
+
+def clock_us() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1_000
+
+
+def make_ledger(settings: Settings) -> Ledger:
+    """A ledger that is not open yet."""
+    queue = CommandQueue(commands_max=settings.queue_commands_max, bytes_max=settings.queue_bytes_max)
+    return Ledger(settings.directory, durability=settings.durability, queue=queue)
+
+
+def open_ledger(settings: Settings, now_us: int, progress: Progress | None = None) -> Ledger:
+    """An open ledger; the caller closes it. Made where there is none. Raises as Ledger.open does."""
+    ledger = make_ledger(settings)
+    try:
+        ledger.open(now_us, progress)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+@contextmanager
+def opened(settings: Settings, progress: Progress | None = None) -> Iterator[Ledger]:
+    """A ledger for the length of a block."""
+    ledger = open_ledger(settings, clock_us(), progress)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def require_ledger(settings: Settings) -> None:
+    """Raise NoLedger where a command would otherwise make an empty one, as after a mistyped --data-dir."""
+    if not (settings.directory / LEDGER_FILE).is_file():
+        raise NoLedger(f"there is no ledger in {settings.directory}")
+
+
+def api_settings(settings: Settings) -> "ApiSettings":
+    """What the API needs to know."""
+    from api.settings import ApiSettings  # noqa: PLC0415 - as in create_app
+
+    return ApiSettings(
+        call_timeout_us=round(settings.call_timeout_s * 1_000_000),
+        sse_heartbeat_s=settings.sse_heartbeat_s,
+        sse_streams_max=settings.sse_streams_max,
+        sweep_interval_s=settings.sweep_interval_s,
+    )
+
+
+def create_app() -> "Litestar":
+    """The application of one worker process, from its environment. The app opens and closes the ledger."""
+    # Commands that do not serve should not wait for the web framework to load.
+    from api.app import create_app as create_api  # noqa: PLC0415
+
+    settings = load(os.environ)
+    logs.configure(settings.log_level, settings.log_format)
+    _stop_with_parent()
+    return create_api(make_ledger(settings), api_settings(settings), clock_us)
+
+
+def _stop_with_parent() -> None:
+    """A worker whose parent was killed would go on alone, with nobody left to stop it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="parent-watch", daemon=True).start()

@@ -1,0 +1,144 @@
+"""The settings: `USAGE_LEDGER_*` variables, each with its default and its meaning. Read once, at the edge."""
+
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ledger.database import Durability
+from ledger.queue import QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX
+from schema.errors import InvalidSetting
+
+PREFIX = "USAGE_LEDGER_"
+SECRET_KEY_BYTES = 32
+MASK = "********"
+
+Text = Annotated[str, Meta(min_length=1)]
+Seconds = Annotated[float, Meta(gt=0, le=604_800)]
+Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Each field is the setting of the same name in `SETTINGS`."""
+
+    data_dir: Text
+    host: Text
+    port: Annotated[int, Meta(ge=1, le=65_535)]
+    workers: Annotated[int, Meta(ge=1, le=64)]
+    durability: Durability
+    call_timeout_s: Seconds
+    sweep_interval_s: Seconds
+    queue_commands_max: Positive
+    queue_bytes_max: Positive
+    sse_heartbeat_s: Seconds
+    sse_streams_max: Annotated[int, Meta(ge=0, le=100_000)]
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["json", "console"]
+    secret_key: str = ""
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return Path(self.data_dir)
+
+
+class Setting(Struct, frozen=True):
+    """A documented setting. `default` is written as in the environment."""
+
+    name: str
+    default: str
+    help: str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable's name."""
+        return PREFIX + self.name.upper()
+
+    def shown(self, value: object) -> str:
+        """The value as text; a secret is masked."""
+        return MASK if self.secret and value else str(value)
+
+
+SETTINGS = (
+    Setting("data_dir", "./data", "Directory of the ledger: ledger.db, lock, secret.key."),
+    Setting("host", "127.0.0.1", "Address that the service listens on."),
+    Setting("port", "8000", "Port that the service listens on."),
+    Setting("workers", "1", "Worker processes of the service; each opens the same file."),
+    Setting(
+        "durability",
+        "full",
+        "full: a commit is on stable storage before it is acknowledged. os: the operating system syncs when it likes, so "
+        "commits since the last checkpoint may vanish on power loss (never when only the process dies).",
+    ),
+    Setting("call_timeout_s", "1800", "Seconds after which a started call that has not ended is timed out."),
+    Setting("sweep_interval_s", "30", "Seconds between looking for started calls to time out."),
+    Setting(
+        "queue_commands_max",
+        str(QUEUE_COMMANDS_MAX),
+        "Commands that may wait for the writer of a worker; beyond it, requests get 503.",
+    ),
+    Setting(
+        "queue_bytes_max",
+        str(QUEUE_BYTES_MAX),
+        "Bytes of request bodies that may wait for the writer of a worker; beyond it, requests get 503.",
+    ),
+    Setting("sse_heartbeat_s", "15", "Seconds between heartbeats on a quiet event stream."),
+    Setting("sse_streams_max", "100", "Event streams that a worker serves at once; beyond it, requests get 503."),
+    Setting("log_level", "info", "Least level that is logged: debug, info, warning, error."),
+    Setting("log_format", "json", "json: one object a line. console: for reading on a terminal."),
+    Setting(
+        "secret_key",
+        "",
+        "The master key: 32 bytes in Base64. Empty: the file secret.key of the data directory, made by init.",
+        secret=True,
+    ),
+)
+_TYPES = get_type_hints(Settings, include_extras=True)
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """The settings of an environment; an empty variable means the default. Raises InvalidSetting naming the variable."""
+    values = {each.name: _parse(each, environ.get(each.variable) or each.default) for each in SETTINGS}
+    return Settings(**values)
+
+
+def override(settings: Settings, **values: object) -> Settings:
+    """The settings with some replaced, None meaning as it is. Raises InvalidSetting naming the variable."""
+    known = {each.name: each for each in SETTINGS}
+    given = {name: _parse(known[name], str(value)) for name, value in values.items() if value is not None}
+    return msgspec.structs.replace(settings, **given)
+
+
+def to_environ(settings: Settings) -> dict[str, str]:
+    """What makes `load` give these settings in another process, whatever directory it runs in."""
+    values = {each.variable: str(getattr(settings, each.name)) for each in SETTINGS}
+    return {**values, f"{PREFIX}DATA_DIR": str(settings.directory.absolute())}
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that are no settings: most likely mistyped."""
+    known = {each.variable for each in SETTINGS}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def _parse(setting: Setting, text: str) -> object:
+    try:
+        value: object = msgspec.convert(text, _TYPES[setting.name], strict=False)
+    except msgspec.ValidationError as error:
+        expected = str(error).removesuffix(", got `str`")  # the environment holds nothing else
+        raise InvalidSetting(f"{setting.variable}={setting.shown(text)}: {expected}") from None
+    if setting.secret and text and not _is_secret_key(text):
+        raise InvalidSetting(f"{setting.variable}: Expected {SECRET_KEY_BYTES} bytes in Base64")
+    return value
+
+
+def _is_secret_key(text: str) -> bool:
+    try:
+        return len(b64decode(text, validate=True)) == SECRET_KEY_BYTES
+    except (Base64Error, ValueError):
+        return False

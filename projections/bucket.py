@@ -1,0 +1,137 @@
+"""Buckets of time in a zone, as UTC microseconds, and what they are made of.
+
+Hours, days and months of the zone, cut at the range's edges; a clock hour that repeats is two buckets. Each bucket
+splits into whole UTC days, whole UTC hours and what remains at the edges.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
+
+from schema.errors import FieldError, InvalidInput
+from schema.model_call_query import Granularity
+from schema.times import DAY_US, HOUR_US, SECOND_US
+
+BUCKETS_MAX = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Range = tuple[int, int]
+
+
+class Segments(Struct):
+    """Half-open ranges, each with the index of its bucket."""
+
+    days: list[tuple[int, int, int]]
+    hours: list[tuple[int, int, int]]
+    edges: list[tuple[int, int, int]]
+
+
+def zone(name: str) -> ZoneInfo:
+    """An IANA zone; raises InvalidInput where there is none of that name."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidInput(errors=(FieldError("$.timezone", "Expected an IANA zone such as Europe/Berlin"),)) from None
+
+
+def buckets(from_us: int, to_us: int, granularity: Granularity, tz: ZoneInfo) -> list[Range]:
+    """The buckets that cover [from_us, to_us), in order; raises InvalidInput over 10,000 of them."""
+    if granularity == "total":
+        return [(from_us, to_us)] if from_us < to_us else []
+    found: list[Range] = []
+    start = from_us
+    following = _FOLLOWING[granularity]
+    while start < to_us:
+        end = min(following(start, tz), to_us)
+        found.append((start, end))
+        start = end
+        if len(found) > BUCKETS_MAX:
+            message = f"Expected at most {BUCKETS_MAX} buckets; narrow the range or coarsen the granularity"
+            raise InvalidInput(errors=(FieldError("$.granularity", message),))
+    return found
+
+
+def _local(instant_us: int, tz: ZoneInfo) -> datetime:
+    return (_EPOCH + timedelta(microseconds=instant_us)).astimezone(tz)
+
+
+def _instant(local: datetime) -> int:
+    return (local.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _offset(instant_us: int, tz: ZoneInfo) -> timedelta | None:
+    return _local(instant_us, tz).utcoffset()
+
+
+def _next_hour(start_us: int, tz: ZoneInfo) -> int:
+    local = _local(start_us, tz)
+    past = (local.minute * 60 + local.second) * SECOND_US + local.microsecond
+    end_us = start_us + HOUR_US - past
+    if _offset(end_us - 1, tz) == local.utcoffset():
+        return end_us
+    return _transition(start_us, end_us, tz)
+
+
+def _transition(low_us: int, high_us: int, tz: ZoneInfo) -> int:
+    """The instant in (low, high) at which the clock is set: the hour before it ends there."""
+    before = _offset(low_us, tz)
+    while high_us - low_us > 1:
+        middle = (low_us + high_us) // 2
+        if _offset(middle, tz) == before:
+            low_us = middle
+        else:
+            high_us = middle
+    return high_us
+
+
+def _next_day(start_us: int, tz: ZoneInfo) -> int:
+    return _midnight(_local(start_us, tz).date() + timedelta(days=1), tz)
+
+
+def _next_month(start_us: int, tz: ZoneInfo) -> int:
+    today = _local(start_us, tz).date()
+    return _midnight((today.replace(day=1) + timedelta(days=32)).replace(day=1), tz)
+
+
+def _midnight(day: date, tz: ZoneInfo) -> int:
+    return _instant(datetime(day.year, day.month, day.day, tzinfo=tz))
+
+
+_FOLLOWING: dict[Granularity, Callable[[int, ZoneInfo], int]] = {
+    "hour": _next_hour,
+    "day": _next_day,
+    "month": _next_month,
+}
+
+
+def segments(ranges: list[Range], *, days: bool) -> Segments:
+    """What the buckets are made of; `days=False` where no roll-up by day has the answer."""
+    found = Segments([], [], [])
+    for index, (start, end) in enumerate(ranges):
+        _split(found, index, start, end, days=days)
+    return found
+
+
+def _split(found: Segments, index: int, start: int, end: int, *, days: bool) -> None:
+    first_hour, last_hour = -(-start // HOUR_US) * HOUR_US, end // HOUR_US * HOUR_US
+    if first_hour >= last_hour:
+        found.edges.append((index, start, end))
+        return
+    found.edges.extend((index, low, high) for low, high in ((start, first_hour), (last_hour, end)) if low < high)
+    first_day, last_day = -(-first_hour // DAY_US) * DAY_US, last_hour // DAY_US * DAY_US
+    if not days or first_day >= last_day:
+        found.hours.append((index, first_hour, last_hour))
+        return
+    found.days.append((index, first_day, last_day))
+    found.hours.extend(
+        (index, low, high) for low, high in ((first_hour, first_day), (last_day, last_hour)) if low < high
+    )
+
+
+def exploded(ranges: list[tuple[int, int, int]], bucket_us: int) -> Iterator[tuple[int, int, int]]:
+    """The same ranges, one a bucket: so that a filter can be sought in each."""
+    for index, low, high in ranges:
+        for start in range(low, high, bucket_us):
+            yield index, start, start + bucket_us

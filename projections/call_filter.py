@@ -1,0 +1,58 @@
+"""A call filter as SQL conditions over `model_calls`."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from projections.bulk import Value
+from projections.name import ABSENT
+from schema.model_call_query import CallFilter, Dimension
+
+Condition = tuple[str, tuple[Value, ...]]
+
+_SEARCHED = ("id", "request_id", "trace_id", "error_code", "error_message")
+
+
+def name_ids(db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
+    """The interned ids of names; an unknown name is missing, and no row has it."""
+    query = "SELECT n.name, n.id FROM carray(?) c CROSS JOIN names n ON n.name = c.value"
+    return dict(db.execute(query, (apsw.carray(tuple(wanted)),))) if wanted else {}
+
+
+def id_names(db: apsw.Connection, ids: Sequence[int]) -> dict[int, str | None]:
+    """The names of interned ids; absent is None."""
+    marks = ",".join("?" * len(ids))
+    found: dict[int, str | None] = dict(db.execute(f"SELECT id, name FROM names WHERE id IN ({marks})", tuple(ids)))
+    found[ABSENT] = None
+    return found
+
+
+def dimension_ids(db: apsw.Connection, call_filter: CallFilter) -> dict[Dimension, int] | None:
+    """The filtered dimensions as ids, or None where a name is unknown: then nothing matches."""
+    dimensions = call_filter.dimensions()
+    ids = name_ids(db, list(dict.fromkeys(dimensions.values())))
+    if any(value not in ids for value in dimensions.values()):
+        return None
+    return {name: ids[value] for name, value in dimensions.items()}
+
+
+def conditions(call_filter: CallFilter, dimensions: dict[Dimension, int]) -> list[Condition]:
+    """Everything but the time range, each condition with what it binds."""
+    found: list[Condition] = [(f"{name} = ?", (id_,)) for name, id_ in dimensions.items()]
+    if call_filter.request_id is not None:
+        found.append(("request_id = ?", (call_filter.request_id,)))
+    if call_filter.trace_id is not None:
+        found.append(("trace_id = ?", (call_filter.trace_id,)))
+    if call_filter.min_duration_ms is not None:
+        found.append(("duration_ms >= ?", (call_filter.min_duration_ms,)))
+    if call_filter.q is not None:
+        text = call_filter.q.lower()
+        places = " OR ".join(f"instr(lower(coalesce({column}, '')), ?)" for column in _SEARCHED)
+        found.append((f"({places})", (text,) * len(_SEARCHED)))
+    return found
+
+
+def all_of(found: Sequence[Condition]) -> tuple[str, tuple[Value, ...]]:
+    """The conjunction of conditions and all that it binds."""
+    sql = " AND ".join(condition for condition, _ in found) or "true"
+    return sql, tuple(value for _, values in found for value in values)

@@ -1,0 +1,206 @@
+"""Statistics: sums over roll-ups for whole hours and days, over calls only at the cut edges of the range."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import apsw
+import msgspec
+
+from projections.bucket import Range, Segments, buckets, exploded, segments, zone
+from projections.bulk import Value
+from projections.call_filter import all_of, conditions, dimension_ids, id_names
+from projections.model_call_stat import DIMENSIONS, MEASURES, ROLLUPS, Rollup
+from schema.errors import FieldError, InvalidInput
+from schema.model_call_query import CallFilter, Dimension, StatBucket, StatQuery, Stats, StatTotals
+from schema.money import SECONDS_DECIMALS, format_scaled
+from schema.times import DAY_US, HOUR_US, format_time
+
+CELLS_MAX = 100_000
+SEEKS_MAX = 200_000
+SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands and the rest
+
+Cell = tuple[int, tuple[int, ...]]
+Sums = list[int]
+
+_FROM_CALLS = {
+    "calls": "1",
+    "duration_ms_sum": "coalesce(duration_ms, 0)",
+    "ttfb_ms_sum": "coalesce(ttfb_ms, 0)",
+    "ttfb_calls": "ttfb_ms IS NOT NULL",
+}
+_SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
+
+
+def read_stats(db: apsw.Connection, query: StatQuery) -> Stats:
+    """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds."""
+    tz = zone(query.timezone)
+    extent = _extent(db, query.filter)
+    dimensions = dimension_ids(db, query.filter)
+    if extent is None or dimensions is None:
+        return Stats(buckets=[], totals=_totals(StatTotals, [0] * (len(MEASURES) + 1)))
+    ranges = buckets(*extent, query.granularity, tz)
+    cells = _cells(db, query, ranges, dimensions)
+    return _present(db, query, ranges, cells)
+
+
+def _extent(db: apsw.Connection, call_filter: CallFilter) -> Range | None:
+    """The asked range; an open end is where the data ends."""
+    low = db.execute("SELECT min(bucket) FROM model_call_stats WHERE rollup = 1").get
+    high = db.execute("SELECT max(bucket) FROM model_call_stats WHERE rollup = 1").get
+    if low is None or high is None:
+        return None
+    start = low if call_filter.from_us is None else call_filter.from_us
+    end = high + DAY_US if call_filter.to_us is None else call_filter.to_us
+    return (start, end) if start < end else None
+
+
+def _cells(
+    db: apsw.Connection, query: StatQuery, ranges: list[Range], dimensions: dict[Dimension, int]
+) -> dict[Cell, Sums]:
+    """Sums by bucket index and group."""
+    cells: dict[Cell, Sums] = {}
+    succeeded = db.execute("SELECT id FROM names WHERE name = 'success'").get
+    for index, *row in _rows(db, query, ranges, dimensions):
+        width = len(query.group_by)
+        group, status, measures = tuple(row[:width]), row[width], row[width + 1 :]
+        sums = cells.setdefault((index, group), [0] * (len(MEASURES) + 1))
+        for n, value in enumerate(measures):
+            sums[n] += value
+        if status == succeeded:
+            sums[-1] += measures[0]
+        if len(cells) > CELLS_MAX:
+            message = f"Expected at most {CELLS_MAX} buckets times groups; narrow the query"
+            raise InvalidInput(errors=(FieldError("$.group_by", message),))
+    return {cell: sums for cell, sums in cells.items() if sums[0]}
+
+
+def _rows(
+    db: apsw.Connection, query: StatQuery, ranges: list[Range], dimensions: dict[Dimension, int]
+) -> Iterator[tuple[int, ...]]:
+    """Rows of (bucket index, *group, status, *measures); a cell may come in several rows."""
+    if query.filter.needs_calls():
+        whole = [(index, *bounds) for index, bounds in enumerate(ranges)]
+        yield from _call_rows(db, query, whole, dimensions)
+        return
+    wanted = frozenset({*query.group_by, *dimensions})
+    hourly, daily = _narrowest(HOUR_US, wanted), _narrowest(DAY_US, wanted)
+    found = segments(ranges, days=daily is not None)
+    yield from _call_rows(db, query, found.edges, dimensions)
+    for rollup, parts in _sources(hourly, daily, found):
+        yield from _rollup_rows(db, query, rollup, parts, dimensions)
+
+
+def _sources(
+    hourly: Rollup | None, daily: Rollup | None, found: Segments
+) -> Iterator[tuple[Rollup, list[tuple[int, int, int]]]]:
+    if hourly is not None and found.hours:
+        yield hourly, found.hours
+    if daily is not None and found.days:
+        yield daily, found.days
+
+
+def _narrowest(bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
+    return next((r for r in ROLLUPS if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
+
+
+def _rollup_rows(
+    db: apsw.Connection,
+    query: StatQuery,
+    rollup: Rollup,
+    parts: list[tuple[int, int, int]],
+    dimensions: dict[Dimension, int],
+) -> Iterable[tuple[int, ...]]:
+    kept = [d for d in DIMENSIONS if d in rollup.dimensions]
+    place = "bucket >= b.low AND bucket < b.high"
+    if kept[0] in dimensions:  # one seek a bucket, straight to the filtered rows
+        parts = list(exploded(parts, rollup.bucket_us))
+        place = "bucket = b.low"
+        if len(parts) > SEEKS_MAX:
+            raise InvalidInput(errors=(FieldError("$.from", "The range is too long for this filter"),))
+    zeros = [(f"{d} = 0", ()) for d in DIMENSIONS if d not in rollup.dimensions]
+    where, bound = all_of([*zeros, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
+    source = f"model_call_stats s ON rollup = {rollup.code} AND {place}"
+    return _summed(db, query, source, where, (_json(parts), *bound), {m: m for m in MEASURES})
+
+
+def _call_rows(
+    db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
+) -> Iterable[tuple[int, ...]]:
+    if not parts:
+        return ()
+    where, bound = all_of(conditions(query.filter, dimensions))
+    source = "model_calls s ON started_at_us >= b.low AND started_at_us < b.high"
+    finished = "status IS NOT (SELECT id FROM names WHERE name = 'processing')"
+    expressions = {m: _FROM_CALLS.get(m, m) for m in MEASURES}
+    return _summed(db, query, source, f"{finished} AND {where}", (_json(parts), *bound), expressions)
+
+
+def _json(parts: Sequence[tuple[int, int, int]]) -> str:
+    return msgspec.json.encode(parts).decode()
+
+
+def _summed(
+    db: apsw.Connection,
+    query: StatQuery,
+    source: str,
+    where: str,
+    bound: tuple[Value, ...],
+    measures: dict[str, str],
+) -> list[tuple[int, ...]]:
+    keys = ", ".join(["i", *query.group_by, "status"])
+    tail = f"FROM {_SEGMENTS} CROSS JOIN {source} WHERE {where} GROUP BY {keys}"
+    try:
+        plain = ", ".join(f"sum({m})" for m in measures.values())
+        return db.execute(f"SELECT {keys}, {plain} {tail}", bound).fetchall()
+    except apsw.SQLError as error:
+        if "integer overflow" not in str(error):
+            raise
+    halves = ", ".join(f"sum({m} / {SPLIT}), sum({m} % {SPLIT})" for m in measures.values())
+    width = len(query.group_by) + 2
+    rows = db.execute(f"SELECT {keys}, {halves} {tail}", bound)
+    return [(*row[:width], *_joined(row[width:])) for row in rows]
+
+
+def _joined(halves: Sequence[int]) -> Iterator[int]:
+    return (high * SPLIT + low for high, low in zip(halves[::2], halves[1::2], strict=True))
+
+
+def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: dict[Cell, Sums]) -> Stats:
+    totals = [sum(column) for column in zip(*cells.values(), strict=True)] or [0] * (len(MEASURES) + 1)
+    groups = {group for _, group in cells}
+    names = id_names(db, sorted({id_ for group in groups for id_ in group}))
+    shown = {group: dict(zip(query.group_by, (names[id_] for id_ in group), strict=True)) for group in groups}
+    order = sorted(groups, key=lambda group: tuple(name or "" for name in shown[group].values()))
+    if query.fill:
+        _fill(cells, len(ranges), order or [()] if not query.group_by else order)
+        shown.setdefault((), {})
+    found = [
+        _bucket(ranges[index], shown[group], cells[index, group])
+        for index, group in sorted(cells, key=lambda cell: (cell[0], order.index(cell[1]) if cell[1] in order else 0))
+    ]
+    return Stats(buckets=found, totals=_totals(StatTotals, totals))
+
+
+def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ...]]) -> None:
+    if buckets_ * len(groups) > CELLS_MAX:
+        raise InvalidInput(errors=(FieldError("$.fill", f"Expected at most {CELLS_MAX} cells"),))
+    for index in range(buckets_):
+        for group in groups:
+            cells.setdefault((index, group), [0] * (len(MEASURES) + 1))
+
+
+def _bucket(bounds: Range, group: dict[Dimension, str | None], sums: Sums) -> StatBucket:
+    start, end = bounds
+    fields = msgspec.structs.asdict(_totals(StatTotals, sums))
+    return StatBucket(start=format_time(start), end=format_time(end), group=group, **fields)
+
+
+def _totals(kind: type[StatTotals], sums: Sums) -> StatTotals:
+    fields = dict(zip(MEASURES, sums, strict=False))
+    seconds_e6 = fields.pop("seconds_e6")
+    succeeded = sums[-1]
+    return kind(
+        succeeded=succeeded,
+        failed=sums[0] - succeeded,
+        seconds=format_scaled(seconds_e6, SECONDS_DECIMALS),
+        **fields,
+    )
