@@ -11,8 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
-from api.auth import guard
-from api.metrics import count_response
+from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import event, health, model_call, model_call_stat
 from api.services import SERVICES, Services
@@ -53,16 +52,15 @@ def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) 
 
     return Litestar(
         route_handlers=ROUTES,
-        guards=[guard],
+        middleware=[gate],
         lifespan=[lifespan],
         state=State(),
+        logging_config=None,  # logging is set up by `ops`, once
         exception_handlers={
             LedgerError: on_ledger_error,
             HTTPException: on_http_exception,
             Exception: on_exception,
         },
-        before_send=[count_response],
-        request_max_body_size=settings.body_bytes_max,
         openapi_config=OpenAPIConfig(title="Usage Ledger", version="1", path="/openapi-internal", render_plugins=[]),
     )
 

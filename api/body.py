@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from io import BytesIO
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
+from litestar import Request
 from msgspec import Struct
 
-from api.auth import own_app
+from api.auth import header, own_app
 from schema.acceptance import accept
 from schema.errors import BodyTooLarge, FieldError, InvalidInput, LedgerError, MalformedJson, OutOfRange
 from schema.key import Principal
@@ -15,6 +18,12 @@ from schema.model_call import ModelCallRecorded, RecordModelCall
 
 T = TypeVar("T", bound=Struct)
 
+# A longer message could only repeat what the client sent.
+MESSAGE_CHARS_MAX = 500
+# An array with fewer commas is decoded without counting its items first.
+COMMAS_UNCOUNTED_MAX = 500_000
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{},]', re.DOTALL)
 _PLACE = re.compile(r"^(.*?)(?: - at `(.*)`)?\Z", re.DOTALL)
 _BOUND = re.compile(r"(<=|>=|of length|out of range)")
 
@@ -40,6 +49,28 @@ class Rejected(Struct):
 Item = RecordModelCall | Rejected
 
 
+async def read(request: Request[Any, Any, Any], bytes_max: int) -> bytes:
+    """The request's body, whole; raises BodyTooLarge as soon as that is certain.
+
+    Straight from the server: the framework's own reading builds all headers first.
+    """
+    length = header(request.scope, b"content-length") or b"0"
+    if not length.isdigit() or int(length) > bytes_max:
+        raise BodyTooLarge(f"the body has {length.decode('latin-1')} bytes, the limit is {bytes_max}")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise MalformedJson("the client went away before the body was whole")
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > bytes_max:
+            raise BodyTooLarge(f"the body has more than {bytes_max} bytes, the limit")
+        if not message["more_body"]:
+            return b"".join(parts)
+
+
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     """A decoded body; raises MalformedJson, InvalidInput or OutOfRange, naming the path."""
     try:
@@ -57,7 +88,7 @@ def translate(error: ValueError | RecursionError) -> InvalidInput:
     match = _PLACE.match(str(error))
     message, path = match.groups() if match else (str(error), None)
     kind = OutOfRange if _BOUND.search(message) else InvalidInput
-    return kind(errors=(FieldError(path or "$", message),))
+    return kind(errors=(FieldError((path or "$")[:MESSAGE_CHARS_MAX], message[:MESSAGE_CHARS_MAX]),))
 
 
 def command(call: ModelCallRecorded, principal: Principal, now_us: int) -> RecordModelCall:
@@ -78,7 +109,7 @@ def array(body: bytes, principal: Principal, now_us: int, items_max: int) -> lis
     try:
         calls = _calls.decode(body)
     except msgspec.ValidationError:
-        return _one_by_one(_raw(body), principal, now_us, items_max)
+        return _one_by_one(_raw(body, items_max), principal, now_us, items_max)
     except (ValueError, RecursionError) as error:
         raise translate(error) from None
     _check_count(len(calls), items_max)
@@ -87,20 +118,38 @@ def array(body: bytes, principal: Principal, now_us: int, items_max: int) -> lis
 
 def ndjson(body: bytes, principal: Principal, now_us: int, items_max: int) -> list[Item]:
     """The items of NDJSON; a syntax error is its line's alone. Blank lines are passed over."""
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    return _one_by_one(lines, principal, now_us, items_max)
+    filled = (line for line in BytesIO(body) if not line.isspace())
+    return _one_by_one(list(islice(filled, items_max + 1)), principal, now_us, items_max)
 
 
-def _raw(body: bytes) -> Sequence[msgspec.Raw]:
+def _raw(body: bytes, items_max: int) -> Sequence[msgspec.Raw]:
+    if body.count(b",") > COMMAS_UNCOUNTED_MAX:
+        _check_count(_items_up_to(body, items_max + 1), items_max)
     try:
         return _raw_items.decode(body)
     except (ValueError, RecursionError) as error:
         raise translate(error) from None
 
 
+def _items_up_to(body: bytes, enough: int) -> int:
+    """How many items an array has, counted no further than `enough`: millions of tiny ones must not be made."""
+    items, depth = 1, 0
+    for match in _TOKEN.finditer(body):
+        token = match[0]
+        if token in b"[{":
+            depth += 1
+        elif token in b"]}":
+            depth -= 1
+        elif token == b"," and depth == 1:
+            items += 1
+            if items >= enough:
+                break
+    return items
+
+
 def _check_count(items: int, items_max: int) -> None:
     if items > items_max:
-        raise BodyTooLarge(f"the batch has {items} items, the limit is {items_max}")
+        raise BodyTooLarge(f"the batch has more than {items_max} items, the limit")
 
 
 def _one_by_one(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from litestar.types import Message, Scope
+from litestar.types import Scope
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -13,13 +13,9 @@ from ledger.status import LedgerStatus
 _responses: dict[tuple[str, str, int], int] = {}
 
 
-async def count_response(message: Message, scope: Scope) -> None:
-    """Count a response by method, route and status; called before each is sent."""
-    if message["type"] != "http.response.start":
-        return
-    handler = scope.get("route_handler")
-    route = next(iter(sorted(handler.paths)), "") if handler is not None else ""
-    key = (str(scope.get("method", "")), route, int(message["status"]))
+def count_response(scope: Scope, status: int) -> None:
+    """Count a response by method, route and status."""
+    key = (str(scope.get("method", "")), scope["path_template"], status)
     _responses[key] = _responses.get(key, 0) + 1
 
 

@@ -93,9 +93,19 @@ def parse(request: Request[Any, Any, Any], kind: type[Q]) -> Q:
     if repeated:
         raise InvalidInput(errors=tuple(FieldError(f"$.{name}", "Expected this parameter once") for name in repeated))
     try:
-        return msgspec.convert(dict(items), kind, strict=False)
+        found = msgspec.convert(dict(items), kind, strict=False)
     except ValueError as error:
         raise translate(error) from None
+    _refuse_null(found, dict(items))
+    return found
+
+
+def _refuse_null(found: Struct, given: dict[str, str]) -> None:
+    """A lax conversion takes the word null for an absent value, and an absent filter selects everything."""
+    fields = msgspec.structs.fields(found)
+    nulls = [f.encode_name for f in fields if f.encode_name in given and getattr(found, f.name) is None]
+    if nulls:
+        raise InvalidInput(errors=tuple(FieldError(f"$.{name}", "Expected a value, got null") for name in nulls))
 
 
 def call_filter(request: Request[Any, Any, Any], params: _CallParams) -> CallFilter:

@@ -4,6 +4,7 @@ Why each setting is as it is: ops/decisions/0002-sqlite-settings.md.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ Durability = Literal["full", "os"]
 
 SQLITE_VERSION_MIN = (3, 51, 3)  # before it, a checkpoint racing a write could corrupt the file
 BUSY_TIMEOUT_MS = 10_000
+BUSY_PAUSE_S = 0.005
 WAL_AUTOCHECKPOINT_PAGES = 16_000
 JOURNAL_SIZE_LIMIT_BYTES = 67_108_864
 CACHE_KIB = 65_536
@@ -37,7 +39,7 @@ def open_writer(path: Path, durability: Durability = "full", *, vfs: str | None 
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     db = apsw.Connection(str(path), flags=flags, vfs=vfs, statementcachesize=STATEMENTS_CACHED)
     db.set_busy_timeout(BUSY_TIMEOUT_MS)
-    _set(db, "journal_mode", "wal")
+    _enter_wal(db)
     _set(db, "synchronous", SYNCHRONOUS[durability])
     _set(db, "wal_autocheckpoint", WAL_AUTOCHECKPOINT_PAGES)
     _set(db, "journal_size_limit", JOURNAL_SIZE_LIMIT_BYTES)
@@ -55,6 +57,20 @@ def open_reader(path: Path) -> apsw.Connection:
     _set_common(db)
     _set(db, "query_only", 1)
     return db
+
+
+def _enter_wal(db: apsw.Connection) -> None:
+    """Of processes that turn a new file to WAL at once SQLite refuses all but one, without waiting; so wait here."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            _set(db, "journal_mode", "wal")
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _set_common(db: apsw.Connection) -> None:
@@ -75,6 +91,16 @@ def _set(db: apsw.Connection, name: str, value: str | int) -> None:
     actual = db.pragma(name)
     if actual != value:
         raise UnsafeSqlite(f"PRAGMA {name} is {actual!r}, not {value!r}")
+
+
+def sync_recovered(db: apsw.Connection) -> None:
+    """Bring to stable storage what the WAL held when it was opened; nobody may be told of it before.
+
+    After a crash between a commit's write and its sync, or after a sync that failed, SQLite shows rows that a power cut
+    would still take away. The checkpoint copies them to the database, the commit syncs the WAL.
+    """
+    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    db.pragma("user_version", db.pragma("user_version"))
 
 
 def guard_fork(opened_by: int) -> None:

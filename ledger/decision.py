@@ -46,12 +46,8 @@ class WorkingSet:
 
     def load(self, db: apsw.Connection, keys: Iterable[Key]) -> None:
         """Bring in the events with these identities."""
-        by_source: dict[str, list[str]] = defaultdict(list)
-        for source, id_ in keys:
-            by_source[source].append(id_)
-        for source, ids in by_source.items():
-            for event in journal.lookup(db, source, ids):
-                self.evolve(event)
+        for event in journal.lookup(db, list(keys)):
+            self.evolve(event)
 
 
 Load = Callable[[apsw.Connection, WorkingSet, Sequence[Any]], None]
@@ -63,19 +59,24 @@ class Handler(Struct, frozen=True):
 
     load: Load
     decide: Decide
+    alone: bool
 
 
 _handlers: dict[type[Command], Handler] = {}
 
 
-def handles(command: type[Command], load: Load) -> Callable[[Decide], Decide]:
-    """Register a decide function for a kind of command; a second one raises at import."""
+def handles(command: type[Command], load: Load, *, alone: bool = False) -> Callable[[Decide], Decide]:
+    """Register a decide function for a kind of command; a second one raises at import.
+
+    `alone`: what it touches is found by a query, which cannot see what the group before it decided, so it has a group
+    for itself.
+    """
 
     def register(decide: Decide) -> Decide:
         if command in _handlers:
             message = f"{command.__name__} is handled twice"
             raise ValueError(message)
-        _handlers[command] = Handler(load, decide)
+        _handlers[command] = Handler(load, decide, alone)
         return decide
 
     return register
@@ -87,6 +88,19 @@ def handlers() -> dict[type[Command], Handler]:
     for module in pkgutil.iter_modules(ledger.commands.__path__):
         importlib.import_module(f"ledger.commands.{module.name}")
     return _handlers
+
+
+def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
+    """The commands in order, cut around those that must be alone."""
+    if not any(handlers()[kind].alone for kind in {type(command) for command in commands}):
+        return [commands]
+    cut: list[list[Command]] = [[]]
+    for command in commands:
+        if handlers()[type(command)].alone:
+            cut += [[command], []]
+        else:
+            cut[-1].append(command)
+    return [group for group in cut if group]
 
 
 def load_group(db: apsw.Connection, commands: Sequence[Command]) -> WorkingSet:

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
 import apsw
+import msgspec
 from msgspec import Struct
 
 from ledger import tree
@@ -66,13 +67,13 @@ def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries:
     )
 
 
-def lookup(db: apsw.Connection, source: str, ids: Iterable[str]) -> Iterator[Recorded]:
-    """The events of a source with these ids; the ids drive the join, so the cost is theirs alone."""
+def lookup(db: apsw.Connection, keys: Sequence[tuple[str, str]]) -> Iterator[Recorded]:
+    """The events with these (source, id); the keys drive the join, so the cost is theirs alone."""
     query = (
-        "SELECT e.position, e.type, e.entry FROM carray(?) c "
-        "CROSS JOIN events e ON e.source = ? AND e.id = c.value"
+        "SELECT e.position, e.type, e.entry FROM json_each(?) k "
+        "CROSS JOIN events e ON e.source = k.value ->> 0 AND e.id = k.value ->> 1"
     )
-    for position, type_, entry in db.execute(query, (apsw.carray(tuple(ids)), source)):
+    for position, type_, entry in db.execute(query, (msgspec.json.encode(keys).decode(),)):
         yield decode(position, type_, entry)
 
 

@@ -11,7 +11,7 @@ from ledger.database import write
 from schema.errors import MigrationChanged, NewerFile
 from schema.times import format_time
 
-_ADD_COLUMN = re.compile(r"\s*ALTER\s+TABLE\s+(\w+)\s+ADD\s+(?:COLUMN\s+)?(\w+)", re.IGNORECASE)
+_ADD_COLUMN = re.compile(r"(?:\s|--[^\n]*\n)*ALTER\s+TABLE\s+(\w+)\s+ADD\s+(?:COLUMN\s+)?(\w+)", re.IGNORECASE)
 
 
 class Migration(Struct, frozen=True):

@@ -1,10 +1,13 @@
 """Reads that need both a projection and the entries behind it."""
 
+from typing import Annotated
+
 import apsw
+from msgspec import Meta
 
 from ledger import journal
 from projections.engine import require
-from projections.model_call_list import NEWEST, list_calls
+from projections.model_call_list import NEWEST, TIME_MAX_US, list_calls
 from projections.model_call_stat_read import read_stats
 from schema.entry import Recorded
 from schema.errors import InvalidInput, NotFound
@@ -14,12 +17,13 @@ from schema.model_call_view import ModelCallView, view
 from schema.paging import Page, decode_cursor, encode_cursor
 
 APPS_MAX = 10_000
+KeyPart = Annotated[int, Meta(ge=0, le=TIME_MAX_US)]
 
 
 def model_calls(db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int) -> Page[ModelCallView]:
     """A page of calls, newest first. Raises Rebuilding, InvalidInput for a bad cursor."""
     require(db, journal.head_position(db), "model_calls", "names")
-    below = decode_cursor(cursor, tuple[int, int]) if cursor else NEWEST
+    below = decode_cursor(cursor, tuple[KeyPart, KeyPart]) if cursor else NEWEST
     rows = list_calls(db, call_filter, below, limit)
     items = [view(recorded) for recorded in journal.at(db, rows.event_positions)]
     return Page(items=items, next_cursor=None if rows.next_key is None else encode_cursor(*rows.next_key))

@@ -57,13 +57,17 @@ def catch_up_step(
     db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet
 ) -> bool:
     """Apply the next events to a live projection that is behind. True when it is at the head."""
-    with write(db):
-        head = journal.head_position(db)
-        position = checkpoints(db)[projection.name].position
-        events = journal.read(db, position, STEP_EVENTS_MAX)
-        if events:
-            engine.catch_up(projection, events)
-            position = events[-1].position
+    try:
+        with write(db):
+            head = journal.head_position(db)
+            position = checkpoints(db)[projection.name].position
+            events = journal.read(db, position, STEP_EVENTS_MAX)
+            if events:
+                engine.catch_up(projection, events)
+                position = events[-1].position
+    except BaseException:
+        engine.forget()
+        raise
     progress(projection.name, position, head)
     return position >= head
 
@@ -76,6 +80,8 @@ def rebuild_step(
         with write(db):
             head = journal.head_position(db)
             checkpoint = _shadow(db, engine, projection)
+            if checkpoint is None:
+                return True
             position = checkpoint.shadow_position or 0
             events = journal.read(db, position, STEP_EVENTS_MAX)
             if events:
@@ -90,8 +96,11 @@ def rebuild_step(
     return done
 
 
-def _shadow(db: apsw.Connection, engine: Engine, projection: Projection) -> Checkpoint:
+def _shadow(db: apsw.Connection, engine: Engine, projection: Projection) -> Checkpoint | None:
+    """Where the replacement is, begun if need be; None where another process has already put it in place."""
     checkpoint = checkpoints(db)[projection.name]
+    if checkpoint.shadow_version is None and checkpoint.version == projection.version:
+        return None
     if checkpoint.shadow_version != projection.version:
         engine.begin_shadow(projection)
         checkpoint = checkpoints(db)[projection.name]

@@ -15,8 +15,8 @@ import structlog
 from msgspec import Struct
 
 from ledger import journal
-from ledger.database import Durability, guard_fork, open_writer, roll_back
-from ledger.decision import Command, WorkingSet, handlers, load_group
+from ledger.database import Durability, guard_fork, open_writer, roll_back, sync_recovered
+from ledger.decision import Command, WorkingSet, groups, handlers, load_group
 from ledger.queue import CommandQueue, Submission
 from projections.engine import Engine
 from schema.entry import NewEvent, Recorded, encode
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 COMMIT_ATTEMPTS_MAX = 2
 
 
-class Appended(Struct):
+class Appended(Struct, gc=False):
     """A command took effect, now or (duplicate) before. `recorded` is its last event; None if it made none."""
 
     recorded: Recorded | None
@@ -97,8 +97,10 @@ class Writer:
 
     def _connect(self) -> tuple[apsw.Connection, Engine]:
         guard_fork(self._pid)
-        if self._db is None or self._engine is None:
+        if self._db is None:
             self._db = self._open_connection(self.path, self.durability)
+        if self._engine is None:
+            sync_recovered(self._db)
             self._engine = Engine(self._db)
         return self._db, self._engine
 
@@ -125,6 +127,10 @@ class Writer:
             _answer(submissions, outcomes)
 
     def write(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Run commands in order; outcomes likewise."""
+        return [outcome for group in groups(commands) for outcome in self._write(group)]
+
+    def _write(self, commands: Sequence[Command]) -> list[Outcome]:
         """Run commands as one group; if the group cannot be written, each alone, so that only the culprit fails."""
         try:
             return self._write_group(commands)
@@ -134,7 +140,7 @@ class Writer:
             log.exception("group_failed", commands=len(commands))
             if len(commands) == 1:
                 return [LedgerError()]
-            return [outcome for command in commands for outcome in self.write([command])]
+            return [outcome for command in commands for outcome in self._write([command])]
 
     def _write_group(self, commands: Sequence[Command]) -> list[Outcome]:
         for _ in range(COMMIT_ATTEMPTS_MAX):
@@ -212,30 +218,28 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
     for command in commands:
         try:
             decision = table[type(command)].decide(working_set, command)
-            outcome: Outcome
             if decision.first is not None:
-                outcome = Appended(decision.first, duplicate=True, events=0)
+                group.outcomes.append(Appended(decision.first, duplicate=True, events=0))
             else:
-                outcome = _stage(group, working_set, clock.at(command), head.size, decision.events)
+                now = clock.at(command)
+                group.outcomes.append(_stage(group, working_set, now, head.size, decision.events))
+                clock = now if decision.events else clock
         except LedgerError as error:
-            outcome = error
-        group.outcomes.append(outcome)
+            group.outcomes.append(error)
     return group
 
 
 class _Clock:
-    """`recorded_at`: the command's time, never earlier than the last one. Written out once per instant."""
+    """`recorded_at`: the command's time, never earlier than the last event's. Written out once per instant."""
 
     def __init__(self, last_us: int) -> None:
         self.us = last_us
         self.text = format_time(last_us)
 
     def at(self, command: Command) -> "_Clock":
+        """What a command's events get; a command that makes none must leave the time to those after it."""
         received_at_us: int = getattr(command, "received_at_us")  # noqa: B009 - every command has it
-        if received_at_us > self.us:
-            self.us = received_at_us
-            self.text = format_time(received_at_us)
-        return self
+        return self if received_at_us <= self.us else _Clock(received_at_us)
 
 
 def _stage(

@@ -1,25 +1,29 @@
 """The composition root: the one place that puts settings, clock, ledger and API together."""
 
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from api.settings import ApiSettings
 from ledger.ledger import LEDGER_FILE, Ledger
 from ledger.queue import CommandQueue
 from ledger.rebuild import Progress
-from ops import logs
-from ops.settings import Settings, load
+from ops.settings import Settings
 from schema.errors import NoLedger
+from schema.times import SECOND_US
 
 if TYPE_CHECKING:
     from litestar import Litestar
 
-    from api.settings import ApiSettings
+
+GC_THRESHOLD = 50_000
 
 
 def clock_us() -> int:
@@ -45,7 +49,7 @@ def open_ledger(settings: Settings, now_us: int, progress: Progress | None = Non
 
 
 @contextmanager
-def opened(settings: Settings, progress: Progress | None = None) -> Iterator[Ledger]:
+def opened(settings: Settings, progress: Progress | None = None) -> Generator[Ledger, None, None]:
     """A ledger for the length of a block."""
     ledger = open_ledger(settings, clock_us(), progress)
     try:
@@ -60,12 +64,10 @@ def require_ledger(settings: Settings) -> None:
         raise NoLedger(f"there is no ledger in {settings.directory}")
 
 
-def api_settings(settings: Settings) -> "ApiSettings":
+def api_settings(settings: Settings) -> ApiSettings:
     """What the API needs to know."""
-    from api.settings import ApiSettings  # noqa: PLC0415 - as in create_app
-
     return ApiSettings(
-        call_timeout_us=round(settings.call_timeout_s * 1_000_000),
+        call_timeout_us=round(settings.call_timeout_s * SECOND_US),
         sse_heartbeat_s=settings.sse_heartbeat_s,
         sse_streams_max=settings.sse_streams_max,
         sweep_interval_s=settings.sweep_interval_s,
@@ -73,24 +75,8 @@ def api_settings(settings: Settings) -> "ApiSettings":
 
 
 def create_app() -> "Litestar":
-    """The application of one worker process, from its environment. The app opens and closes the ledger."""
+    """The application of a worker process; for servers that take the name of a factory."""
     # Commands that do not serve should not wait for the web framework to load.
-    from api.app import create_app as create_api  # noqa: PLC0415
+    from ops.worker import create_app as create  # noqa: PLC0415
 
-    settings = load(os.environ)
-    logs.configure(settings.log_level, settings.log_format)
-    _stop_with_parent()
-    return create_api(make_ledger(settings), api_settings(settings), clock_us)
-
-
-def _stop_with_parent() -> None:
-    """A worker whose parent was killed would go on alone, with nobody left to stop it."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def follow() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
+    return create()

@@ -16,27 +16,31 @@ class Commands(click.Group):
     """The commands, loaded when asked for; what goes wrong becomes one clear line and exit code 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(ops.commands.__path__))
+        return sorted(_modules())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - likewise
+        name = _modules().get(cmd_name)
+        if name is None:
             return None
-        module: Any = importlib.import_module(f"ops.commands.{_module(cmd_name)}")
+        module: Any = importlib.import_module(f"ops.commands.{name}")
         command: click.Command = module.COMMAND
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
+    def invoke(self, ctx: click.Context) -> None:
         try:
-            return super().invoke(ctx)
+            super().invoke(ctx)
         except LedgerError as error:
             note(explained(error))
+            ctx.exit(1)
         except (apsw.Error, OSError) as error:
             note(f"error: {type(error).__name__}: {error}")
-        ctx.exit(1)
+            ctx.exit(1)
 
 
-def _module(name: str) -> str:
-    return name.replace("-", "_")
+def _modules() -> dict[str, str]:
+    """Each command's module; one that would be a word of the language ends in an underscore."""
+    names = [module.name for module in pkgutil.iter_modules(ops.commands.__path__)]
+    return {name.removesuffix("_"): name for name in names}
 
 
 def explained(error: LedgerError) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ledger.ledger import Ledger
 from ops import keys
 from ops.bootstrap import clock_us, opened
+from ops.durable import sync_directory
 from ops.keys import NewKey
 from ops.settings import SECRET_KEY_BYTES, Settings
 from schema.errors import IdConflict, LedgerError
@@ -62,12 +63,3 @@ def _link_once(draft: Path, path: Path) -> None:
         os.link(draft, path)
     except FileExistsError:
         return
-
-
-def sync_directory(directory: Path) -> None:
-    """Make names that were added or changed in a directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,7 +2,7 @@
 
 import logging.config
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import structlog
 from structlog.typing import Processor, WrappedLogger
@@ -31,11 +31,10 @@ def redact(logger: WrappedLogger, name: str, event: MutableMapping[str, Any]) ->
 
 def _redacted(value: Any) -> Any:  # noqa: ANN401 - a log value is of any type
     if isinstance(value, dict):
-        items: dict[Any, Any] = value
+        items = cast("dict[Any, Any]", value)
         return {k: REDACTED if is_secret(str(k)) else _redacted(v) for k, v in items.items()}
     if isinstance(value, list | tuple):
-        parts: list[Any] | tuple[Any, ...] = value
-        return [_redacted(part) for part in parts]
+        return [_redacted(part) for part in cast("list[Any]", value)]
     return value
 
 
@@ -72,7 +71,8 @@ def standard_config(level: str, format_: LogFormat) -> dict[str, Any]:
 
 def formatter(format_: LogFormat) -> structlog.stdlib.ProcessorFormatter:
     """What turns an event into a line, whichever library it came from."""
-    renderer: Processor = structlog.dev.ConsoleRenderer()
+    # Its default shows every frame's local variables, keys and headers among them.
+    renderer: Processor = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     if format_ == "json":
         renderer = structlog.processors.JSONRenderer()
     return structlog.stdlib.ProcessorFormatter(

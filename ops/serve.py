@@ -2,16 +2,18 @@
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server.mp import MPServer
 
 from ledger import lock
 from ledger.rebuild import Progress
@@ -50,6 +52,19 @@ def serve(settings: Settings, on_ready: OnReady, progress: Progress | None = Non
         _run(_server(settings), settings, on_ready)
 
 
+class Server(MPServer):
+    """Workers are born ignoring Ctrl-C, which is the parent's business: it tells them."""
+
+    def startup(self, spawn_target: Any, target_loader: Any) -> None:  # noqa: ANN401 - granian's own
+        self.on_startup(_ignore_interrupt)
+        super().startup(spawn_target, target_loader)
+        signal.signal(signal.SIGINT, self.signal_handler_interrupt)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _server(settings: Settings) -> Server:
     return Server(
         "ops.bootstrap:create_app",
@@ -78,7 +93,7 @@ def _run(server: Server, settings: Settings, on_ready: OnReady) -> None:
         # Given as a function, because a name would be looked up in the current directory before our own packages.
         server.serve(target_loader=create_app, wrap_loader=False)
     except SystemExit:
-        # Ctrl-C reaches the workers as well; one that is gone before it was told to go counts as failed otherwise.
+        # A worker that ended by itself just before it was told to counts as failed otherwise.
         if not server.interrupt_signal:
             raise
     finally:
@@ -120,6 +135,13 @@ def check_address(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise AddressInUse(f"{host}:{port} cannot be listened on: {error.strerror or error}") from error
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server((host, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def announce_on_stderr(address: str) -> None:

@@ -61,7 +61,9 @@ class Setting(Struct, frozen=True):
 
     def shown(self, value: object) -> str:
         """The value as text; a secret is masked."""
-        return MASK if self.secret and value else str(value)
+        if self.secret and value:
+            return MASK
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 SETTINGS = (
@@ -72,8 +74,8 @@ SETTINGS = (
     Setting(
         "durability",
         "full",
-        "full: a commit is on stable storage before it is acknowledged. os: the operating system syncs when it likes, so "
-        "commits since the last checkpoint may vanish on power loss (never when only the process dies).",
+        "full: a commit is on stable storage before it is acknowledged. os: the operating system syncs when it likes, "
+        "so commits since the last checkpoint may vanish on power loss (never when only the process dies).",
     ),
     Setting("call_timeout_s", "1800", "Seconds after which a started call that has not ended is timed out."),
     Setting("sweep_interval_s", "30", "Seconds between looking for started calls to time out."),
@@ -102,9 +104,9 @@ _TYPES = get_type_hints(Settings, include_extras=True)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings of an environment; an empty variable means the default. Raises InvalidSetting naming the variable."""
+    """The settings of an environment, an empty variable meaning the default. Raises InvalidSetting naming it."""
     values = {each.name: _parse(each, environ.get(each.variable) or each.default) for each in SETTINGS}
-    return Settings(**values)
+    return msgspec.convert(values, Settings)
 
 
 def override(settings: Settings, **values: object) -> Settings:

@@ -2,19 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ledger import rebuild
 from ops import logs
-from ops.settings import Settings, load, override
+from ops.settings import load, override
 
 Command = Callable[..., None]
 
@@ -24,7 +23,7 @@ def takes_settings(command: Command) -> Command:
 
     @click.option("--data-dir", metavar="DIR", help="Data directory [USAGE_LEDGER_DATA_DIR, or ./data].")
     @wraps(command)
-    def run(*args: Any, data_dir: str | None, **options: Any) -> None:
+    def run(*args: object, data_dir: str | None, **options: object) -> None:
         settings = override(load(os.environ), data_dir=data_dir)
         logs.configure(settings.log_level, "console" if sys.stderr.isatty() else settings.log_format)
         command(settings, *args, **options)
@@ -48,14 +47,14 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[rebuild.Progress]:
+def progress_bar() -> Generator[rebuild.Progress, None, None]:
     """What shows `(what, done, total)` as bars on a terminal; elsewhere nothing."""
     if not sys.stderr.isatty():
         yield rebuild.quiet
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -69,8 +68,3 @@ def table(rows: list[tuple[str, str]]) -> str:
     """Two columns, the first as wide as its widest."""
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
-
-
-def given(settings: Settings, **values: object) -> Settings:
-    """The settings with a command's own options over them."""
-    return override(settings, **values)

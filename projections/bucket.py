@@ -42,15 +42,31 @@ def buckets(from_us: int, to_us: int, granularity: Granularity, tz: ZoneInfo) ->
         return [(from_us, to_us)] if from_us < to_us else []
     found: list[Range] = []
     start = from_us
-    following = _FOLLOWING[granularity]
     while start < to_us:
-        end = min(following(start, tz), to_us)
+        end = min(_following(start, granularity, tz), to_us)
         found.append((start, end))
         start = end
         if len(found) > BUCKETS_MAX:
             message = f"Expected at most {BUCKETS_MAX} buckets; narrow the range or coarsen the granularity"
             raise InvalidInput(errors=(FieldError("$.granularity", message),))
     return found
+
+
+def widened(low_us: int, high_us: int, granularity: Granularity, tz: ZoneInfo) -> Range:
+    """The range made up of whole days or months of the zone; a total stays as it is."""
+    if granularity == "total":
+        return low_us, high_us
+    first = _local(low_us, tz).date()
+    if granularity == "month":
+        return _midnight(first.replace(day=1), tz), _next_month(high_us - 1, tz)
+    return _midnight(first, tz), _next_day(high_us - 1, tz)
+
+
+def _following(start_us: int, granularity: Granularity, tz: ZoneInfo) -> int:
+    try:
+        return _FOLLOWING[granularity](start_us, tz)
+    except (OverflowError, ValueError):  # the calendar ends there
+        raise InvalidInput(errors=(FieldError("$.to", "Expected years 1 to 9999 in the zone"),)) from None
 
 
 def _local(instant_us: int, tz: ZoneInfo) -> datetime:

@@ -1,5 +1,6 @@
 """A call filter as SQL conditions over `model_calls`."""
 
+from array import array
 from collections.abc import Sequence
 
 import apsw
@@ -16,13 +17,14 @@ _SEARCHED = ("id", "request_id", "trace_id", "error_code", "error_message")
 def name_ids(db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
     """The interned ids of names; an unknown name is missing, and no row has it."""
     query = "SELECT n.name, n.id FROM carray(?) c CROSS JOIN names n ON n.name = c.value"
-    return dict(db.execute(query, (apsw.carray(tuple(wanted)),))) if wanted else {}
+    possible = tuple(name for name in wanted if name.isprintable())  # as all names are, and carray takes no NUL
+    return dict(db.execute(query, (apsw.carray(possible),))) if possible else {}
 
 
 def id_names(db: apsw.Connection, ids: Sequence[int]) -> dict[int, str | None]:
     """The names of interned ids; absent is None."""
-    marks = ",".join("?" * len(ids))
-    found: dict[int, str | None] = dict(db.execute(f"SELECT id, name FROM names WHERE id IN ({marks})", tuple(ids)))
+    query = "SELECT n.id, n.name FROM carray(?) c CROSS JOIN names n ON n.id = c.value"
+    found: dict[int, str | None] = dict(db.execute(query, (apsw.carray(array("q", ids)),))) if ids else {}
     found[ABSENT] = None
     return found
 
@@ -46,10 +48,15 @@ def conditions(call_filter: CallFilter, dimensions: dict[Dimension, int]) -> lis
     if call_filter.min_duration_ms is not None:
         found.append(("duration_ms >= ?", (call_filter.min_duration_ms,)))
     if call_filter.q is not None:
-        text = call_filter.q.lower()
+        text = _lower(call_filter.q)
         places = " OR ".join(f"instr(lower(coalesce({column}, '')), ?)" for column in _SEARCHED)
         found.append((f"({places})", (text,) * len(_SEARCHED)))
     return found
+
+
+def _lower(text: str) -> str:
+    """As SQLite's `lower`, which knows the letters A to Z alone."""
+    return "".join(c.lower() if c.isascii() else c for c in text)
 
 
 def all_of(found: Sequence[Condition]) -> tuple[str, tuple[Value, ...]]:

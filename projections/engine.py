@@ -76,14 +76,18 @@ class Engine:
 
         One that is behind, or of another version, is left to its rebuild: nothing is skipped.
         """
-        after = events[-1].position
         have = checkpoints(self.db)
         live = Target(self.db, self.names)
+        applied: list[str] = []
         for projection in registry().values():
             checkpoint = have[projection.name]
             if checkpoint.position == before and checkpoint.version == projection.version:
                 projection.apply(live, events)
-                self.db.execute("UPDATE projections SET position = ? WHERE name = ?", (after, projection.name))
+                applied.append(projection.name)
+        marks = ",".join("?" * len(applied))
+        self.db.execute(
+            f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied)
+        )
 
     def forget(self) -> None:
         """Call after every roll-back."""

@@ -7,7 +7,6 @@ from projections.name import status_of
 from projections.projection import Projection, Table, Target
 from schema.entry import Recorded
 from schema.model_call import (
-    MODEL_CALL_EVENTS,
     ModelCall,
     ModelCallEvent,
     ModelCallRecorded,
@@ -21,8 +20,8 @@ _COLUMNS = """
     position           INTEGER PRIMARY KEY,  -- of the call's first event
     event_position     INTEGER NOT NULL,     -- of its latest event
     id                 TEXT NOT NULL,
-    app                INTEGER NOT NULL,
     user_id            INTEGER NOT NULL,
+    app                INTEGER NOT NULL,
     provider           INTEGER NOT NULL,
     model              INTEGER NOT NULL,
     credential_id      INTEGER NOT NULL,
@@ -64,32 +63,19 @@ def quantities(usage: Usage | None) -> tuple[int, ...]:
     )
 
 
-def name_ids(ids: dict[str, int], data: ModelCallEvent) -> tuple[int, ...]:
-    """app, user, provider, model, credential, type, status as interned ids."""
-    return (
-        ids[data.app or ""],
-        ids[data.user_id or ""],
-        ids[data.provider],
-        ids[data.model],
-        ids[data.credential_id or ""],
-        ids[data.type],
-        ids[status_of(data)],
-    )
-
-
 def started_at_us(event: Recorded, data: ModelCallEvent) -> int:
     """The call's start; for a recorded call the event's own time is just that."""
     return event.time_us if isinstance(data, ModelCallRecorded) else parse_time(data.started_at)
 
 
-def _row(event: Recorded, data: ModelCallEvent, ids: dict[str, int]) -> Row:
+def _row(event: Recorded, data: ModelCallEvent, names: tuple[int, ...]) -> Row:
     finished = data if isinstance(data, ModelCall) else None
     error = finished.error if finished else None
     return (
         event.position if isinstance(data, ModelCallRecorded | ModelCallStarted) else data.started,
         event.position,
         data.id or "",
-        *name_ids(ids, data),
+        *names,
         data.request_id,
         data.trace_id,
         started_at_us(event, data),
@@ -103,12 +89,8 @@ def _row(event: Recorded, data: ModelCallEvent, ids: dict[str, int]) -> Row:
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    ids = target.names.of_batch(target.db, events)
-    rows: dict[object, Row] = {}
-    for event in events:
-        if isinstance(event.data, MODEL_CALL_EVENTS):
-            row = _row(event, event.data, ids)
-            rows[row[0]] = row  # of several events of one call the last one stands
+    # Of several events of one call the last one stands.
+    rows = {row[0]: row for row in (_row(*call) for call in target.names.calls(target.db, events))}
     insert(target.db, f"REPLACE INTO {target.table('model_calls')}", list(rows.values()))
 
 

@@ -3,6 +3,11 @@
 A roll-up is a bucket size and a set of dimensions; dimensions it does not keep are 0. A query reads the narrowest
 roll-up that has what it asks for, so a global view never touches per-user rows. `part` splits a cell every 2^22
 positions: with at most 10^12 a call, no cell can then pass 2^63, whatever clients post.
+
+Only the roll-up without further dimensions is kept up with every group. The others have many scattered cells, and
+touching them for each group would dirty a page a call. So each event's deltas are first laid down in order, and every
+TAIL_EVENTS positions the whole stretch is folded at once. A read adds the tail, at most TAIL_EVENTS rows, and so is
+as fresh as any. Where folds happen depends on positions alone, never on how events were grouped.
 """
 
 from collections.abc import Sequence
@@ -11,13 +16,15 @@ from functools import lru_cache
 from msgspec import Struct
 
 from projections.bulk import insert
-from projections.model_call import NO_USAGE, name_ids, named_view, quantities, started_at_us
+from projections.model_call import NO_USAGE, named_view, quantities, started_at_us
+from projections.name import NamedCall, names_of
 from projections.projection import Projection, Table, Target
 from schema.entry import Recorded
-from schema.model_call import FINISHED, ModelCall, ModelCallFinished, ModelCallRecorded, ModelCallTimedOut
+from schema.model_call import FINISHED, ModelCallFinished, ModelCallRecorded, ModelCallTimedOut
 from schema.times import DAY_US, HOUR_US, parse_time
 
 PART_BITS = 22
+TAIL_EVENTS = 4_096
 DIMENSIONS = ("user_id", "app", "provider", "model", "credential_id", "type", "status")
 MEASURES = (
     "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images",
@@ -32,9 +39,17 @@ class Rollup(Struct, frozen=True):
     bucket_us: int
     dimensions: frozenset[str]
 
+    @property
+    def inline(self) -> bool:
+        """Whether every group is folded in at once; else the tail is added when reading."""
+        return len(self.dimensions) == len(_ALWAYS)
+
+
+_ALWAYS = ("type", "status")
+
 
 def _rollup(code: int, bucket_us: int, *dimensions: str) -> Rollup:
-    return Rollup(code, bucket_us, frozenset({*dimensions, "type", "status"}))
+    return Rollup(code, bucket_us, frozenset({*dimensions, *_ALWAYS}))
 
 
 # Narrowest first: a query takes the first that has its dimensions.
@@ -49,6 +64,10 @@ ROLLUPS = (
     _rollup(7, HOUR_US, "user_id", "app", "provider", "model", "credential_id"),
 )
 
+BY_USER = ROLLUPS[-1]
+INLINE = tuple(rollup for rollup in ROLLUPS if rollup.inline)
+BY_CELL = tuple(rollup for rollup in ROLLUPS if not rollup.inline and rollup is not BY_USER)
+
 _KEY = f"rollup, bucket, {', '.join(DIMENSIONS)}, part"
 _COLUMNS = "\n".join(
     [
@@ -60,75 +79,88 @@ _COLUMNS = "\n".join(
         f"PRIMARY KEY ({_KEY})",
     ]
 )
-_STAGE = "call_deltas"
-_STAGED = ("started_at_us", "part", *DIMENSIONS, *MEASURES)
+DELTAS = "model_call_stat_deltas"
+_CELLS = "call_cells"
+_DELTA_COLUMNS = ("position", "sign", "started_at_us", "part", *DIMENSIONS, *MEASURES)
+_NOTHING = (*NO_USAGE, 0, 0, 0)
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    ids = target.names.of_batch(target.db, events)
-    deltas = [delta for event in events for delta in _deltas(event, ids)]
-    if not deltas:
-        return
-    columns = list(zip(*deltas, strict=True))
-    used = tuple(m for m, column in zip(MEASURES, columns[-len(MEASURES) :], strict=True) if any(column))
-    db = target.db
-    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {_STAGE} ({', '.join(f'{c} INTEGER' for c in _STAGED)})")
-    db.execute(f"DELETE FROM temp.{_STAGE}")
-    insert(db, f"INSERT INTO temp.{_STAGE}", deltas)
-    for statement in _statements(target.table("model_call_stats"), used):
-        db.execute(statement)
+    deltas = _deltas(target, target.names.calls(target.db, events))
+    first, last = events[0].position, events[-1].position
+    if deltas:
+        insert(target.db, f"INSERT INTO {target.table(DELTAS)}", deltas)
+        columns = list(zip(*deltas, strict=True))[-len(MEASURES) :]
+        used = tuple(m for m, column in zip(MEASURES, columns, strict=True) if any(column))
+        for rollup in INLINE:
+            target.db.execute(_statement(target.suffix, rollup, used, target.table(DELTAS), "position >= ?"), (first,))
+    boundary = last // TAIL_EVENTS * TAIL_EVENTS
+    if boundary >= first:
+        _fold_tail(target, boundary)
 
 
-def _deltas(event: Recorded, ids: dict[str, int]) -> list[tuple[int, ...]]:
-    data = event.data
-    if isinstance(data, FINISHED):
-        found = [_finished(event, data, ids)]
-        if not isinstance(data, ModelCallRecorded) and data.replaces is not None:
-            found.append(_timed_out(event, data.replaces.call, ids, -1))
-        return found
-    if isinstance(data, ModelCallTimedOut):
-        return [_timed_out(event, data, ids, 1)]
-    return []
+def _fold_tail(target: Target, boundary: int) -> None:
+    """Fold what the tail holds up to a position into the cells.
+
+    Users are summed out once; what remains are few cells, from which every roll-up without users is made.
+    """
+    db, deltas = target.db, target.table(DELTAS)
+    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {_CELLS} ({', '.join(f'{c} INTEGER' for c in _DELTA_COLUMNS)})")
+    db.execute(f"DELETE FROM temp.{_CELLS}")
+    db.execute(_sum_out_users(deltas), (boundary,))
+    for rollup in BY_CELL:
+        db.execute(_statement(target.suffix, rollup, MEASURES, f"temp.{_CELLS}", "true"))
+    db.execute(_statement(target.suffix, BY_USER, MEASURES, deltas, "position <= ?"), (boundary,))
+    db.execute(f"DELETE FROM {deltas} WHERE position <= ?", (boundary,))
 
 
-def _finished(event: Recorded, data: ModelCallFinished, ids: dict[str, int]) -> tuple[int, ...]:
+def _sum_out_users(deltas: str) -> str:
+    kept = [dimension for dimension in DIMENSIONS if dimension != "user_id"]
+    hour = f"started_at_us / {HOUR_US} * {HOUR_US}"
     return (
-        started_at_us(event, data),
-        event.position >> PART_BITS,
-        *_dimensions(data, ids),
-        1,
-        *quantities(data.usage),
-        data.duration_ms or 0,
-        data.ttfb_ms or 0,
-        0 if data.ttfb_ms is None else 1,
+        f"INSERT INTO temp.{_CELLS} (started_at_us, part, {', '.join([*kept, *MEASURES])}) "
+        f"SELECT {hour}, part, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
+        f"FROM {deltas} WHERE position <= ? GROUP BY 1, 2, {', '.join(kept)}"
     )
 
 
-def _timed_out(event: Recorded, data: ModelCallTimedOut, ids: dict[str, int], sign: int) -> tuple[int, ...]:
-    started = parse_time(data.started_at)
-    return (started, event.position >> PART_BITS, *_dimensions(data, ids), sign, *NO_USAGE, 0, 0, 0)
+def _deltas(target: Target, calls: Sequence[NamedCall]) -> list[tuple[int, ...]]:
+    found: list[tuple[int, ...]] = []
+    for event, data, names in calls:
+        part = event.position >> PART_BITS
+        if isinstance(data, FINISHED):
+            found.append((event.position, 1, started_at_us(event, data), part, *names, 1, *_measures(data)))
+            if not isinstance(data, ModelCallRecorded) and data.replaces is not None:
+                found.append(_taken_back(target, event.position, data.replaces.call))
+        elif isinstance(data, ModelCallTimedOut):
+            found.append((event.position, 1, parse_time(data.started_at), part, *names, 1, *_NOTHING))
+    return found
 
 
-def _dimensions(data: ModelCall | ModelCallTimedOut, ids: dict[str, int]) -> tuple[int, ...]:
-    app, user, *rest = name_ids(ids, data)
-    return (user, app, *rest)
+def _measures(data: ModelCallFinished) -> tuple[int, ...]:
+    ttfb = data.ttfb_ms
+    return (*quantities(data.usage), data.duration_ms or 0, ttfb or 0, 0 if ttfb is None else 1)
 
 
-@lru_cache(maxsize=256)
-def _statements(table: str, used: tuple[str, ...]) -> tuple[str, ...]:
-    """One upsert a roll-up, over the measures that the batch has: most calls leave most of them 0."""
-    return tuple(_statement(table, rollup, used) for rollup in ROLLUPS)
+def _taken_back(target: Target, position: int, timed_out: ModelCallTimedOut) -> tuple[int, ...]:
+    """The time-out that a late end replaces, counted off."""
+    names = names_of(timed_out)
+    ids = target.names.load(target.db, names)
+    started = parse_time(timed_out.started_at)
+    return (position, -1, started, position >> PART_BITS, *(ids[name] for name in names), -1, *_NOTHING)
 
 
-def _statement(table: str, rollup: Rollup, used: tuple[str, ...]) -> str:
+@lru_cache(maxsize=1024)
+def _statement(suffix: str, rollup: Rollup, used: tuple[str, ...], source: str, which: str) -> str:
+    """The upsert of a roll-up, over the measures that a batch has: most calls leave most of them 0."""
     # Integer division cuts towards zero, which is the floor because no start is before 1970.
     bucket = f"started_at_us / {rollup.bucket_us} * {rollup.bucket_us}"
     kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
     keys = [dimension if dimension in kept else "0" for dimension in DIMENSIONS]
     return (
-        f"INSERT INTO {table} ({_KEY}, {', '.join(used)}) "
+        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(used)}) "
         f"SELECT {rollup.code}, {bucket} AS bucket, {', '.join(keys)}, part, {', '.join(f'sum({m})' for m in used)} "
-        f"FROM temp.{_STAGE} WHERE true GROUP BY {', '.join(['2', *kept, 'part'])} "
+        f"FROM {source} WHERE {which} GROUP BY {', '.join(['2', *kept, 'part'])} "
         f"ON CONFLICT DO UPDATE SET {', '.join(f'{m} = {m} + excluded.{m}' for m in used)}"
     )
 
@@ -136,7 +168,15 @@ def _statement(table: str, rollup: Rollup, used: tuple[str, ...]) -> str:
 PROJECTION = Projection(
     name="model_call_stats",
     version=1,
-    tables=(Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),),
+    tables=(
+        Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
+        Table(
+            DELTAS,
+            ", ".join([*(f"{column} INTEGER NOT NULL" for column in _DELTA_COLUMNS), "PRIMARY KEY (position, sign)"]),
+            key="position, sign",
+            options="STRICT, WITHOUT ROWID",
+        ),
+    ),
     apply=_apply,
     views=(
         (

@@ -1,16 +1,18 @@
 """Statistics: sums over roll-ups for whole hours and days, over calls only at the cut edges of the range."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from zoneinfo import ZoneInfo
 
 import apsw
 import msgspec
 
-from projections.bucket import Range, Segments, buckets, exploded, segments, zone
+from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
 from projections.bulk import Value
 from projections.call_filter import all_of, conditions, dimension_ids, id_names
-from projections.model_call_stat import DIMENSIONS, MEASURES, ROLLUPS, Rollup
+from projections.model_call_stat import DELTAS, DIMENSIONS, MEASURES, ROLLUPS, Rollup
 from schema.errors import FieldError, InvalidInput
-from schema.model_call_query import CallFilter, Dimension, StatBucket, StatQuery, Stats, StatTotals
+from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import SECONDS_DECIMALS, format_scaled
 from schema.times import DAY_US, HOUR_US, format_time
 
@@ -33,24 +35,28 @@ _SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high F
 def read_stats(db: apsw.Connection, query: StatQuery) -> Stats:
     """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds."""
     tz = zone(query.timezone)
-    extent = _extent(db, query.filter)
+    ranges = buckets(*_extent(db, query, tz), query.granularity, tz)
     dimensions = dimension_ids(db, query.filter)
-    if extent is None or dimensions is None:
-        return Stats(buckets=[], totals=_totals(StatTotals, [0] * (len(MEASURES) + 1)))
-    ranges = buckets(*extent, query.granularity, tz)
-    cells = _cells(db, query, ranges, dimensions)
+    cells = {} if dimensions is None else _cells(db, query, ranges, dimensions)
     return _present(db, query, ranges, cells)
 
 
-def _extent(db: apsw.Connection, call_filter: CallFilter) -> Range | None:
-    """The asked range; an open end is where the data ends."""
+def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo) -> Range:
+    """The asked range; an open end is that of the whole bucket where the data ends."""
+    from_us, to_us = query.filter.from_us, query.filter.to_us
+    if from_us is not None and to_us is not None:
+        return from_us, to_us
+    low, high = _data_range(db)
+    if low < high:
+        low, high = widened(low, high, query.granularity, tz)
+    return low if from_us is None else from_us, high if to_us is None else to_us
+
+
+def _data_range(db: apsw.Connection) -> Range:
+    """The whole UTC days that have calls; empty where none has."""
     low = db.execute("SELECT min(bucket) FROM model_call_stats WHERE rollup = 1").get
     high = db.execute("SELECT max(bucket) FROM model_call_stats WHERE rollup = 1").get
-    if low is None or high is None:
-        return None
-    start = low if call_filter.from_us is None else call_filter.from_us
-    end = high + DAY_US if call_filter.to_us is None else call_filter.to_us
-    return (start, end) if start < end else None
+    return (0, 0) if low is None or high is None else (low, high + DAY_US)
 
 
 def _cells(
@@ -87,6 +93,9 @@ def _rows(
     yield from _call_rows(db, query, found.edges, dimensions)
     for rollup, parts in _sources(hourly, daily, found):
         yield from _rollup_rows(db, query, rollup, parts, dimensions)
+    if hourly is not None and not hourly.inline:
+        parts = sorted(found.hours + found.days, key=lambda part: part[1])
+        yield from _tail_rows(db, query, parts, dimensions)
 
 
 def _sources(
@@ -112,7 +121,7 @@ def _rollup_rows(
     kept = [d for d in DIMENSIONS if d in rollup.dimensions]
     place = "bucket >= b.low AND bucket < b.high"
     if kept[0] in dimensions:  # one seek a bucket, straight to the filtered rows
-        parts = list(exploded(parts, rollup.bucket_us))
+        parts = list(exploded(_clipped(parts, *_data_range(db)), rollup.bucket_us))
         place = "bucket = b.low"
         if len(parts) > SEEKS_MAX:
             raise InvalidInput(errors=(FieldError("$.from", "The range is too long for this filter"),))
@@ -120,6 +129,27 @@ def _rollup_rows(
     where, bound = all_of([*zeros, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
     source = f"model_call_stats s ON rollup = {rollup.code} AND {place}"
     return _summed(db, query, source, where, (_json(parts), *bound), {m: m for m in MEASURES})
+
+
+def _clipped(parts: list[tuple[int, int, int]], low: int, high: int) -> list[tuple[int, int, int]]:
+    """The parts of parts that lie in [low, high)."""
+    return [(index, max(a, low), min(b, high)) for index, a, b in parts if max(a, low) < min(b, high)]
+
+
+def _tail_rows(
+    db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
+) -> Iterator[tuple[int, ...]]:
+    """What the cells do not hold yet: a bounded number of deltas, summed by hour."""
+    where, bound = all_of([(f"{name} = ?", (id_,)) for name, id_ in dimensions.items()])
+    keys = ", ".join(["hour", *query.group_by, "status"])
+    sums = ", ".join(f"sum({m})" for m in MEASURES)
+    hour = f"started_at_us / {HOUR_US} * {HOUR_US} AS hour"
+    sql = f"SELECT {keys.replace('hour', hour, 1)}, {sums} FROM {DELTAS} WHERE {where} GROUP BY {keys}"
+    lows = [low for _, low, _ in parts]
+    for started, *row in db.execute(sql, bound):
+        at = bisect_right(lows, started) - 1
+        if at >= 0 and started < parts[at][2]:
+            yield (parts[at][0], *row)
 
 
 def _call_rows(
@@ -154,7 +184,7 @@ def _summed(
     except apsw.SQLError as error:
         if "integer overflow" not in str(error):
             raise
-    halves = ", ".join(f"sum({m} / {SPLIT}), sum({m} % {SPLIT})" for m in measures.values())
+    halves = ", ".join(f"sum(({m}) / {SPLIT}), sum(({m}) % {SPLIT})" for m in measures.values())
     width = len(query.group_by) + 2
     rows = db.execute(f"SELECT {keys}, {halves} {tail}", bound)
     return [(*row[:width], *_joined(row[width:])) for row in rows]
@@ -173,9 +203,10 @@ def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: 
     if query.fill:
         _fill(cells, len(ranges), order or [()] if not query.group_by else order)
         shown.setdefault((), {})
+    rank = {group: n for n, group in enumerate(order)}
     found = [
         _bucket(ranges[index], shown[group], cells[index, group])
-        for index, group in sorted(cells, key=lambda cell: (cell[0], order.index(cell[1]) if cell[1] in order else 0))
+        for index, group in sorted(cells, key=lambda cell: (cell[0], rank.get(cell[1], 0)))
     ]
     return Stats(buckets=found, totals=_totals(StatTotals, totals))
 

@@ -5,13 +5,23 @@ stands for "absent".
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import apsw
 
 from projections.bulk import insert
 from projections.projection import SHADOW, Projection, Table, Target
 from schema.entry import Recorded
-from schema.model_call import MODEL_CALL_EVENTS, ModelCall, ModelCallEvent, ModelCallStarted
+from schema.model_call import (
+    MODEL_CALL_EVENTS,
+    ModelCall,
+    ModelCallCompleted,
+    ModelCallEvent,
+    ModelCallFailed,
+    ModelCallStarted,
+)
+
+NamedCall = tuple[Recorded, ModelCallEvent, tuple[int, ...]]
 
 ABSENT = 0
 NAMES_CACHED_MAX = 200_000
@@ -24,12 +34,29 @@ class NameTable:
         self._table = "names" + suffix
         self._ids: dict[str, int] = {"": ABSENT}
         self._batch: Sequence[Recorded] | None = None
+        self._unnamed: list[tuple[Recorded, ModelCallEvent, tuple[str, ...]]] = []
+        self._named: list[NamedCall] = []
         self.wanted: list[str] = []
 
+    def calls(self, db: apsw.Connection, events: Sequence[Recorded]) -> list["NamedCall"]:
+        """The call events of a batch with the ids of their names: looked up once for all projections."""
+        ids = self.of_batch(db, events)
+        if not self._named:
+            get = ids.__getitem__
+            self._named = [(event, data, tuple(map(get, names))) for event, data, names in self._unnamed]
+        return self._named
+
     def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str, int]:
-        """All known ids, among them those of a batch's names: looked up once for all projections."""
+        """All known ids, among them those of a batch's names."""
         if events is not self._batch:
-            self._batch, self.wanted = events, names_in(events)
+            self._batch, self._named = events, []
+            self._unnamed = [
+                (event, event.data, names_of(event.data))
+                for event in events
+                if isinstance(event.data, MODEL_CALL_EVENTS)
+            ]
+            # In order of first appearance, which is the order ids are given in.
+            self.wanted = list(dict.fromkeys(chain.from_iterable(names for _, _, names in self._unnamed)))
         return self.load(db, self.wanted)
 
     def load(self, db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
@@ -47,7 +74,7 @@ class NameTable:
     def forget(self) -> None:
         """Drop the cache: after a roll-back it may hold ids that were never committed."""
         self._ids = {"": ABSENT}
-        self._batch = None
+        self._batch, self._unnamed, self._named = None, [], []
 
 
 def status_of(data: ModelCallEvent) -> str:
@@ -58,21 +85,11 @@ def status_of(data: ModelCallEvent) -> str:
 
 
 def names_of(data: ModelCallEvent) -> tuple[str, ...]:
-    """app, provider, model, type, status, user_id, credential_id: absent ones are empty."""
+    """user_id, app, provider, model, credential_id, type, status: absent ones are empty."""
     return (
-        data.app or "", data.provider, data.model, data.type, status_of(data), data.user_id or "",
-        data.credential_id or "",
+        data.user_id or "", data.app or "", data.provider, data.model, data.credential_id or "", data.type,
+        status_of(data),
     )  # fmt: skip
-
-
-def names_in(events: Sequence[Recorded]) -> list[str]:
-    """Each name once, in order of first appearance."""
-    found: dict[str, None] = {}
-    for event in events:
-        if isinstance(event.data, MODEL_CALL_EVENTS):
-            for name in names_of(event.data):
-                found[name] = None
-    return list(found)
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:

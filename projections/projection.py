@@ -7,6 +7,7 @@ import apsw
 from msgspec import Struct
 
 from schema.entry import Recorded
+from schema.model_call import ModelCallEvent
 
 SHADOW = "__shadow"
 
@@ -16,8 +17,18 @@ class Names(Protocol):
 
     wanted: list[str]
 
+    def calls(
+        self, db: apsw.Connection, events: Sequence[Recorded]
+    ) -> list[tuple[Recorded, ModelCallEvent, tuple[int, ...]]]:
+        """The call events of a batch with the ids of user, app, provider, model, credential, type, status."""
+        ...
+
     def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str, int]:
         """The known ids, among them those of a batch's names; `wanted` then lists these."""
+        ...
+
+    def load(self, db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
+        """The known ids, among them those of the wanted names that have one."""
         ...
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from schema.errors import FieldError, InconsistentUsage, InvalidInput, OutOfRange
+from schema.entry import ENTRY_BYTES_MAX
+from schema.errors import EntryTooLarge, FieldError, InconsistentUsage, InvalidInput, OutOfRange
 from schema.model_call import ModelCall, ModelCallEnd, ModelCallStart, Usage
 from schema.times import CANONICAL_LENGTH, DAY_US, format_time, parse_time
 
@@ -71,10 +72,9 @@ _NAMES = ("provider", "model", "user_id", "account", "credential_id", "request_i
 
 
 def _check_printable(call: ModelCall | ModelCallStart | ModelCallEnd) -> None:
-    together = (
-        f"{call.provider}{call.model}{call.user_id}{call.account}{call.credential_id}{call.request_id}{call.trace_id}"
-    )
-    if together.isprintable():
+    # One join and one look for all of them: nearly always all are printable.
+    names = (call.provider, call.model, call.user_id, call.account, call.credential_id, call.request_id, call.trace_id)
+    if "".join([name for name in names if name]).isprintable():
         return
     bad = tuple(n for n in _NAMES if not str(getattr(call, n)).isprintable())
     raise InvalidInput(errors=tuple(FieldError(f"$.{n}", "Expected printable characters only") for n in bad))
@@ -89,36 +89,51 @@ def _accept_usage(usage: Usage) -> None:
     if usage.reasoning_tokens and usage.reasoning_tokens > (usage.output_tokens or 0):
         message = "reasoning_tokens exceed output_tokens, which includes them"
         raise InconsistentUsage(errors=(FieldError("$.usage.output_tokens", message),))
-    if usage.seconds != "0":
-        usage.seconds = _short_decimal(usage.seconds or "0")
+    if usage.seconds is not _NO_SECONDS:
+        usage.seconds = _short_decimal(usage.seconds or _NO_SECONDS)
     if usage.native is not None:
         _check_free_data("$.usage.native", usage.native)
 
 
 def _apply_usage_defaults(usage: Usage) -> None:
-    usage.input_tokens = usage.input_tokens or 0
-    usage.output_tokens = usage.output_tokens or 0
-    usage.cache_read_tokens = usage.cache_read_tokens or 0
-    usage.cache_write_tokens = usage.cache_write_tokens or 0
-    usage.reasoning_tokens = usage.reasoning_tokens or 0
-    usage.images = usage.images or 0
-    usage.estimated = usage.estimated or False
+    """An explicit null means the default, as an absent field does."""
+    if usage.input_tokens is None:
+        usage.input_tokens = 0
+    if usage.output_tokens is None:
+        usage.output_tokens = 0
+    if usage.cache_read_tokens is None:
+        usage.cache_read_tokens = 0
+    if usage.cache_write_tokens is None:
+        usage.cache_write_tokens = 0
+    if usage.reasoning_tokens is None:
+        usage.reasoning_tokens = 0
+    if usage.images is None:
+        usage.images = 0
+    if usage.estimated is None:
+        usage.estimated = False
+
+
+# The default's very object: an encoder leaves out a default by identity, not by equality.
+_NO_SECONDS = Usage().seconds or ""
 
 
 def _short_decimal(text: str) -> str:
     whole, _, fraction = text.partition(".")
     fraction = fraction.rstrip("0")
-    whole = whole.lstrip("0") or "0"
+    whole = whole.lstrip("0") or _NO_SECONDS
     return f"{whole}.{fraction}" if fraction else whole
 
 
 def _check_free_data(path: str, data: dict[str, Any]) -> None:
-    if _depth(data, METADATA_DEPTH_MAX) > METADATA_DEPTH_MAX:
+    text = _canonical(data)
+    # No more brackets than levels allowed means no more levels, and costs less than a walk.
+    if text.count(b"{") + text.count(b"[") > METADATA_DEPTH_MAX and _depth(data, METADATA_DEPTH_MAX) > METADATA_DEPTH_MAX:
         message = f"Expected at most {METADATA_DEPTH_MAX} levels"
         raise OutOfRange(errors=(FieldError(path, message),))
-    size = len(_canonical(data))
-    if size > METADATA_BYTES_MAX:
-        message = f"Expected at most {METADATA_BYTES_MAX} bytes, got {size}"
+    if len(text) > ENTRY_BYTES_MAX:
+        raise EntryTooLarge(f"{path} alone has {len(text)} bytes, an entry at most {ENTRY_BYTES_MAX}")
+    if len(text) > METADATA_BYTES_MAX:
+        message = f"Expected at most {METADATA_BYTES_MAX} bytes, got {len(text)}"
         raise OutOfRange(errors=(FieldError(path, message),))
 
 

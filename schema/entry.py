@@ -31,7 +31,7 @@ class Entry(Struct, Generic[D], frozen=True, kw_only=True):
     data: D
 
 
-class NewEvent(Struct):
+class NewEvent(Struct, gc=False):
     """What a decision wants appended; the journal adds position and time of recording."""
 
     source: str
@@ -43,7 +43,7 @@ class NewEvent(Struct):
     data: Struct
 
 
-class Recorded(Struct):
+class Recorded(Struct, gc=False):
     """An event in the journal, with its data decoded to the newest version."""
 
     position: int
@@ -61,7 +61,7 @@ class Recorded(Struct):
 _encoder = msgspec.json.Encoder()
 
 
-class _Line(Struct):
+class _Line(Struct, gc=False):
     """An Entry without its type parameter: generic Structs cost more to make, and this is the hot path."""
 
     specversion: str

@@ -234,6 +234,13 @@ class ServiceUnreachable(LedgerError):
     retryable = True
 
 
+class ServiceRefused(LedgerError):
+    """The service refused the request."""
+
+    code = "service_refused"
+    hint = "The detail is the service's own; check the key and its role."
+
+
 class NoLedger(LedgerError):
     """There is no ledger in this data directory."""
 

@@ -1,4 +1,7 @@
-"""A call to a model, as posted, as events and as read."""
+"""A call to a model, as posted and as events.
+
+`gc=False`: calls come by the thousand a second and hold no cycles, so the collector need not look at them.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -25,8 +28,8 @@ Attempt = Annotated[int, Meta(ge=1, le=1_000_000, description="1 for the first t
 Seconds = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?\Z",
-        description="Seconds of audio or video, a decimal string with at most six decimals.",
+        pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?\Z",  # below 10^12 microseconds, the limit that statistics can add up
+        description="Seconds of audio or video, a decimal string with at most six digits and six decimals.",
         examples=["12.5"],
     ),
 ]
@@ -35,7 +38,7 @@ FreeData = Annotated[
 ]
 
 
-class Usage(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Usage(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Quantities as reported. Input includes cached tokens, output includes reasoning: subsets are never added."""
 
     # None marks "absent" here so that the two totals are always written, even when they are 0.
@@ -50,14 +53,14 @@ class Usage(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
     native: FreeData | None = None
 
 
-class CallError(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class CallError(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Why a call failed: the vendor's code and message."""
 
     code: Name
     message: Annotated[str, Meta(max_length=ERROR_MESSAGE_CHARS_MAX)] | None = None
 
 
-class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A finished call, as an application posts it.
 
     It is decoded once, brought to its normal form in place by `accept`, and stored as it is; after that nobody
@@ -85,7 +88,7 @@ class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=
     metadata: FreeData | None = None
 
 
-class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A call that begins now; its end follows as `complete` or `fail`. The path names the id."""
 
     id: ClientId | None = None
@@ -103,7 +106,7 @@ class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
     metadata: FreeData | None = None
 
 
-class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The end of a started call: what is given replaces what the start said, except when it started."""
 
     id: ClientId | None = None
@@ -128,43 +131,43 @@ class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
 
 
 @event("model_call.recorded", 1)
-class ModelCallRecorded(ModelCall, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ModelCallRecorded(ModelCall, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A finished call in one event: the posted fields under the posted names."""
 
 
 @event("model_call.started", 1)
-class ModelCallStarted(ModelCallStart, kw_only=True, omit_defaults=True):
+class ModelCallStarted(ModelCallStart, kw_only=True, omit_defaults=True, gc=False):
     """A call began; at `times_out_at` it is given up unless it has ended."""
 
     times_out_at: TimeText
 
 
 @event("model_call.timed_out", 1)
-class ModelCallTimedOut(ModelCallStart, kw_only=True, omit_defaults=True):
+class ModelCallTimedOut(ModelCallStart, kw_only=True, omit_defaults=True, gc=False):
     """A started call was given up. `started` is the position of its start."""
 
     started: int
 
 
-class Replaced(Struct, kw_only=True):
+class Replaced(Struct, kw_only=True, gc=False):
     """What an end takes back: the counted time-out with this event id."""
 
     id: str
     call: ModelCallTimedOut
 
 
-class _Finished(ModelCall, kw_only=True, omit_defaults=True):
+class _Finished(ModelCall, kw_only=True, omit_defaults=True, gc=False):
     started: int
     replaces: Replaced | None = None
 
 
 @event("model_call.completed", 1)
-class ModelCallCompleted(_Finished, kw_only=True, omit_defaults=True):
+class ModelCallCompleted(_Finished, kw_only=True, omit_defaults=True, gc=False):
     """A started call ended well: the whole call, so that no reader needs its start."""
 
 
 @event("model_call.failed", 1)
-class ModelCallFailed(_Finished, kw_only=True, omit_defaults=True):
+class ModelCallFailed(_Finished, kw_only=True, omit_defaults=True, gc=False):
     """A started call failed: the whole call, so that no reader needs its start."""
 
 
@@ -174,7 +177,7 @@ FINISHED = (ModelCallRecorded, ModelCallCompleted, ModelCallFailed)
 MODEL_CALL_EVENTS = (*FINISHED, ModelCallStarted, ModelCallTimedOut)
 
 
-class RecordModelCall(Struct):
+class RecordModelCall(Struct, gc=False):
     """Command: take a finished call. `call` is accepted and names its app."""
 
     actor: str
@@ -183,7 +186,7 @@ class RecordModelCall(Struct):
     call: ModelCallRecorded
 
 
-class StartModelCall(Struct):
+class StartModelCall(Struct, gc=False):
     """Command: a call begins. It times out `timeout_us` after the ledger heard of it."""
 
     actor: str
@@ -193,7 +196,7 @@ class StartModelCall(Struct):
     call: ModelCallStart
 
 
-class FinishModelCall(Struct):
+class FinishModelCall(Struct, gc=False):
     """Command: a started call ends."""
 
     actor: str

@@ -10,10 +10,13 @@ SECOND_US = 1_000_000
 HOUR_US = 3_600 * SECOND_US
 DAY_US = 24 * HOUR_US
 
-RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_HOUR_MINUTE = r"([01]\d|2[0-3]):[0-5]\d"
+RFC3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[Tt ]{_HOUR_MINUTE}:\d\d(\.\d+)?([Zz]|[+-]{_HOUR_MINUTE})", re.ASCII)
 CANONICAL_LENGTH = 27
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_PER_DAY_S = 86_400
+_FIRST_DAY = (datetime.min.replace(tzinfo=UTC) - _EPOCH).days
+_LAST_DAY = (datetime.max.replace(tzinfo=UTC) - _EPOCH).days
 
 TimeText = Annotated[
     str,
@@ -35,9 +38,13 @@ def parse_time(text: str) -> int:
         message = "Expected an RFC 3339 time with a zone, such as 2026-11-22T10:00:00Z"
         raise ValueError(message)
     try:
-        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+        since = datetime.fromisoformat(text.upper()) - _EPOCH
     except OverflowError as error:
         raise ValueError(str(error)) from error
+    if not _FIRST_DAY <= since.days <= _LAST_DAY:  # its zone takes it past what UTC can write
+        message = "Expected a time from year 1 to year 9999 in UTC"
+        raise ValueError(message)
+    return (since.days * _PER_DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
 def format_time(time_us: int) -> str:

@@ -1,14 +1,16 @@
 """Post usage, start and end long calls, read calls."""
 
+from collections import Counter
 from typing import Any, Literal
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.params import FromPath
 from msgspec import Struct
 
 from api import body as bodies
 from api import query
-from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
+from api.auth import POSTERS, READERS, TRAIL_READERS, header, own_app, principal_of
 from api.body import Item, Rejected
 from api.openapi import documented
 from api.problems import Problem, problem
@@ -29,7 +31,7 @@ Fate = Literal["accepted", "duplicate", "conflict", "rejected"]
 AnyRequest = Request[Any, Any, Any]
 
 
-class ItemResult(Struct, kw_only=True):
+class ItemResult(Struct, gc=False):
     """What became of one item: its receipt's position, or its problem."""
 
     index: int
@@ -65,8 +67,8 @@ async def post_model_calls(request: AnyRequest) -> Response[bytes]:
     """One call gives a receipt; an array or NDJSON up to 10,000 gives each item's fate, and good items land."""
     services = services_of(request.app)
     content_type = _content_type(request)
-    data = await request.body()
-    if content_type == JSON and not data.lstrip()[:1] == b"[":
+    data = await bodies.read(request, services.settings.body_bytes_max)
+    if content_type == JSON and data.lstrip()[:1] != b"[":
         command = bodies.one(data, principal_of(request), services.clock())
         outcomes = await services.ledger.execute([command], len(data))
         return _receipt(outcomes[0])
@@ -79,27 +81,26 @@ async def post_model_calls(request: AnyRequest) -> Response[bytes]:
 async def _post_batch(services: Services, items: list[Item], size: int, *, failures_only: bool) -> BatchResult:
     commands = [item for item in items if not isinstance(item, Rejected)]
     outcomes = iter(await services.ledger.execute(commands, size) if commands else [])
-    result = BatchResult(accepted=0, duplicate=0, rejected=0, items=[])
-    for index, item in enumerate(items):
-        outcome = item.error if isinstance(item, Rejected) else next(outcomes)
-        id_ = item.id if isinstance(item, Rejected) else item.call.id
-        found = _item_result(index, id_, outcome)
-        if found.status in {"accepted", "duplicate"}:
-            setattr(result, found.status, getattr(result, found.status) + 1)
-        else:
-            result.rejected += 1
-        if not failures_only or found.status != "accepted":
-            result.items.append(found)
-    return result
+    results = [
+        _item_result(index, item.id, item.error)
+        if isinstance(item, Rejected)
+        else _item_result(index, item.call.id, next(outcomes))
+        for index, item in enumerate(items)
+    ]
+    fates = Counter([result.status for result in results])
+    return BatchResult(
+        accepted=fates["accepted"],
+        duplicate=fates["duplicate"],
+        rejected=fates["conflict"] + fates["rejected"],
+        items=[result for result in results if result.status != "accepted"] if failures_only else results,
+    )
 
 
 def _item_result(index: int, id_: str | None, outcome: Outcome) -> ItemResult:
     if isinstance(outcome, Appended) and outcome.recorded is not None:
-        fate: Fate = "duplicate" if outcome.duplicate else "accepted"
-        return ItemResult(index=index, id=id_, status=fate, position=outcome.recorded.position)
+        return ItemResult(index, id_, "duplicate" if outcome.duplicate else "accepted", outcome.recorded.position)
     error = outcome if isinstance(outcome, LedgerError) else LedgerError()
-    fate = "conflict" if isinstance(error, IdConflict) else "rejected"
-    return ItemResult(index=index, id=id_, status=fate, problem=problem(error))
+    return ItemResult(index, id_, "conflict" if isinstance(error, IdConflict) else "rejected", None, problem(error))
 
 
 def _receipt(outcome: Outcome) -> Response[bytes]:
@@ -109,9 +110,16 @@ def _receipt(outcome: Outcome) -> Response[bytes]:
     return json(receipt(outcome.recorded, duplicate=outcome.duplicate), 200 if outcome.duplicate else 201)
 
 
+def _header(request: AnyRequest, wanted: bytes) -> str:
+    value = next((value for name, value in request.scope["headers"] if name == wanted), b"")
+    return value.decode("latin-1").strip().lower()
+
+
 def _content_type(request: AnyRequest, *allowed: str) -> str:
-    header = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
-    content_type = header.partition(b";")[0].strip().lower().decode("latin-1")
+    encoding = _header(request, b"content-encoding")
+    if encoding not in {"", "identity"}:
+        raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")
+    content_type = _header(request, b"content-type").partition(";")[0].strip()
     if content_type not in (allowed or (JSON, NDJSON)):
         raise UnsupportedMediaType(f"{content_type or 'no content type'} is not supported here")
     return content_type
@@ -121,11 +129,11 @@ def _content_type(request: AnyRequest, *allowed: str) -> str:
     "/v1/model-calls/{call_id:str}/start",
     **documented(POSTERS, "Start a long call", body=ModelCallStart, responses={200: Receipt, 201: Receipt}),
 )
-async def start_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
     """The call is processing until it is completed, failed or timed out."""
     services, principal = services_of(request.app), principal_of(request)
     _content_type(request, JSON)
-    data = await request.body()
+    data = await bodies.read(request, services.settings.body_bytes_max)
     call = bodies.decode(data, _starts)
     call.id = _same_id(call_id, call.id)
     call.app = _required_app(own_app(principal, call.app))
@@ -140,7 +148,7 @@ async def start_model_call(request: AnyRequest, call_id: str) -> Response[bytes]
     "/v1/model-calls/{call_id:str}/complete",
     **documented(POSTERS, "Complete a started call", body=ModelCallEnd, responses={200: Receipt, 201: Receipt}),
 )
-async def complete_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+async def complete_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
     """The call succeeded. After its time-out this corrects it."""
     return await _finish(request, call_id, "success")
 
@@ -149,7 +157,7 @@ async def complete_model_call(request: AnyRequest, call_id: str) -> Response[byt
     "/v1/model-calls/{call_id:str}/fail",
     **documented(POSTERS, "Fail a started call", body=ModelCallEnd, responses={200: Receipt, 201: Receipt}),
 )
-async def fail_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+async def fail_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
     """The call failed; what it used until then is kept."""
     return await _finish(request, call_id, "failed")
 
@@ -157,7 +165,7 @@ async def fail_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
 async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> Response[bytes]:
     services, principal = services_of(request.app), principal_of(request)
     _content_type(request, JSON)
-    data = await request.body()
+    data = await bodies.read(request, services.settings.body_bytes_max)
     end = bodies.decode(data, _ends)
     if end.status not in {None, status}:
         raise InvalidInput(errors=(FieldError("$.status", f"Expected {status}, or nothing"),))
@@ -204,7 +212,7 @@ async def list_model_calls(request: AnyRequest) -> Response[bytes]:
     "/v1/model-calls/{call_id:str}",
     **documented(READERS, "Read one call", query=query.AppParams, responses={200: ModelCallView}),
 )
-async def get_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
+async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
     """The call as its latest event tells it."""
     app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
     return json(await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id))
@@ -214,7 +222,7 @@ async def get_model_call(request: AnyRequest, call_id: str) -> Response[bytes]:
     "/v1/model-calls/{call_id:str}/events",
     **documented(TRAIL_READERS, "Read a call's events", query=query.AppParams, responses={200: Page[dict[str, Any]]}),
 )
-async def get_model_call_events(request: AnyRequest, call_id: str) -> Response[bytes]:
+async def get_model_call_events(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
     """The stored entries of one call, in order."""
     app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
     entries = await services_of(request.app).ledger.readers.run(reads.model_call_entries, app, call_id)

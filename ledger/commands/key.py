@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import apsw
 
 from ledger.decision import Decision, WorkingSet, handles
+from schema.acceptance import differing_fields
 from schema.entry import NewEvent
-from schema.errors import IdConflict, NotFound
+from schema.errors import FieldError, IdConflict, NotFound
 from schema.ids import ledger_source
 from schema.key import NOUN, CreateKey, KeyRevoked, RevokeKey
 from schema.times import format_time
@@ -22,8 +23,9 @@ def _load_created(db: apsw.Connection, ws: WorkingSet, commands: Sequence[Create
 def create(ws: WorkingSet, command: CreateKey) -> Decision:
     """A key comes into being."""
     first = ws.find(SOURCE, command.key.id)
-    if first is not None and first.data != command.key:
-        raise IdConflict
+    if first is not None and (different := differing_fields(first.data, command.key)):
+        errors = tuple(FieldError(f"$.{name}", "differs from the first content") for name in different)
+        raise IdConflict(f"this id was used before with other {', '.join(different)}", errors=errors)
     if first is not None:
         return Decision([], first)
     return Decision([_event(command.key.id, command.key.id, command, command.key)])

@@ -163,7 +163,7 @@ def _load_due(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SweepModel
     ws.load(db, [(event.source, id_) for event in ws.due for id_ in _ends(event.id)])
 
 
-@handles(SweepModelCalls, _load_due)
+@handles(SweepModelCalls, _load_due, alone=True)
 def sweep(ws: WorkingSet, command: SweepModelCalls) -> Decision:
     """Started calls whose time is over become timed out."""
     events: list[NewEvent] = []

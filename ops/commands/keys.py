@@ -43,7 +43,8 @@ def _check(role: Role, app: str | None, name: str | None) -> None:
         raise click.UsageError("--app ID goes with --role app, and with no other role")
     for option, value, type_ in (("--app", app, AppId), ("--name", name, Name)):
         try:
-            msgspec.convert(value, type_ | None)
+            if value is not None:
+                msgspec.convert(value, type_)
         except msgspec.ValidationError as error:
             raise click.UsageError(f"{option}: {error}") from None
 
@@ -69,7 +70,8 @@ def all_keys(ledger: Ledger) -> list[KeyView]:
 
 def _line(key: KeyView) -> str:
     state = f"revoked {key.revoked_at}" if key.revoked_at else "valid"
-    return "  ".join((key.id.ljust(13), key.role.ljust(9), (key.app or "-").ljust(16), key.created_at, state, key.name or ""))
+    columns = (key.id.ljust(13), key.role.ljust(9), (key.app or "-").ljust(16), key.created_at, state, key.name or "")
+    return "  ".join(columns)
 
 
 @keys_group.command("revoke")

@@ -4,8 +4,8 @@ import click
 
 from ops import logs
 from ops.serve import announce_on_stderr, serve
-from ops.settings import Settings
-from ops.terminal import given, progress_bar, takes_settings
+from ops.settings import Settings, override
+from ops.terminal import progress_bar, takes_settings
 
 
 @click.command("serve")
@@ -15,7 +15,7 @@ from ops.terminal import given, progress_bar, takes_settings
 @takes_settings
 def serve_command(settings: Settings, *, host: str | None, port: int | None, workers: int | None) -> None:
     """Run the service until Ctrl-C or SIGTERM; what was accepted is finished first."""
-    settings = given(settings, host=host, port=port, workers=workers)
+    settings = override(settings, host=host, port=port, workers=workers)
     logs.configure(settings.log_level, settings.log_format)
     with progress_bar() as progress:
         serve(settings, announce_on_stderr, progress)

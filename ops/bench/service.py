@@ -1,0 +1,92 @@
+"""The service under measurement, and the no-op beside it: each a process of its own on a free port."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from msgspec import Struct
+
+START_SECONDS_MAX = 30
+CLI = (sys.executable, "-m", "ops.cli")
+
+
+class Service(Struct):
+    """A running service."""
+
+    host: str
+    port: int
+    key: str
+    pid: int
+
+    def metric(self, name: str) -> int:
+        """A counter or gauge, by its full name."""
+        url = f"http://{self.host}:{self.port}/metrics"
+        text = httpx.get(url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30).text
+        return next(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+@contextmanager
+def ledger_service(data_dir: Path) -> Iterator[Service]:
+    """The service on a new ledger, durability full, one worker."""
+    init = subprocess.run(
+        [*CLI, "init", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True
+    )
+    port = free_port()
+    command = [*CLI, "serve", "--data-dir", str(data_dir), "--port", str(port)]
+    with _process(command, f"http://127.0.0.1:{port}/health/ready") as pid:
+        yield Service("127.0.0.1", port, init.stdout.strip(), pid)
+
+
+@contextmanager
+def noop_service() -> Iterator[Service]:
+    """The no-op route."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), "--no-ws", "--http", "1",
+        "--log-level", "error", "ops.bench.noop:create_app",
+    ]  # fmt: skip
+    with _process(command, f"http://127.0.0.1:{port}/") as pid:
+        yield Service("127.0.0.1", port, "none", pid)
+
+
+def free_port() -> int:
+    """A port that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _process(command: list[str], url: str) -> Iterator[int]:
+    process = subprocess.Popen(command, env={**os.environ, "USAGE_LEDGER_LOG_LEVEL": "warning"})
+    try:
+        _wait(process, url)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait(process: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(url, timeout=5)
+        except httpx.HTTPError:
+            time.sleep(0.05)
+        else:
+            return
+    message = f"the service did not start: {' '.join(command_of(process))}"
+    raise RuntimeError(message)
+
+
+def command_of(process: "subprocess.Popen[bytes]") -> list[str]:
+    """What was started."""
+    return [str(part) for part in process.args] if isinstance(process.args, list) else [str(process.args)]

@@ -1,0 +1,110 @@
+"""A disk that fails on demand and remembers what it had synced: an APSW VFS over the system's own.
+
+The system's file is never synced, which is fast; what a power cut would leave is kept in memory. A failed sync leaves
+what it should have written to the next one.
+"""
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import apsw
+
+from ledger.database import Durability, open_writer
+
+_numbers = count(1)
+
+# operation (write, sync, truncate), file suffix ("" or "-wal"), its number among those of this kind, from 1
+Fails = Callable[[str, str, int], bool]
+
+
+def never(operation: str, file: str, number: int) -> bool:
+    return False
+
+
+class Disk(apsw.VFS):
+    """Pass `open_connection` to a writer. `fails` decides on each operation; `failed` counts those it stopped."""
+
+    def __init__(self) -> None:
+        self.name = f"disk-{next(_numbers)}"
+        self.fails: Fails = never
+        self.counted: dict[tuple[str, str], int] = {}
+        self.failed = 0
+        self.synced: dict[str, bytearray] = {}
+        self.pending: dict[str, list[tuple[int, bytes | None]]] = {}
+        super().__init__(self.name, "unix")
+
+    def fail_wal(self, operation: str, first: int, failures: int) -> None:
+        """Fail that many of these operations on the WAL, from the first one after now."""
+        begin = self.counted.get((operation, "-wal"), 0) + first
+        self.fails = lambda each, file, number: (
+            (each, file) == (operation, "-wal") and begin <= number < begin + failures
+        )
+
+    def heal(self) -> None:
+        self.fails = never
+
+    def open_connection(self, path: Path, durability: Durability) -> apsw.Connection:
+        return open_writer(path, durability, vfs=self.name)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+        if path not in self.synced:
+            found = Path(path).read_bytes() if Path(path).is_file() else b""
+            self.synced[path], self.pending[path] = bytearray(found), []
+        return File(self, path, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001 - APSW's own signature
+        super().xDelete(filename, syncdir)
+        self.synced.pop(filename, None)
+        self.pending.pop(filename, None)
+
+    def meet(self, operation: str, path: str, result: int) -> None:
+        """Count an operation, and fail it if it is to fail."""
+        key = operation, "-wal" if path.endswith("-wal") else ""
+        self.counted[key] = self.counted.get(key, 0) + 1
+        if self.fails(*key, self.counted[key]):
+            self.failed += 1
+            error = apsw.IOError(f"{operation} {self.counted[key]} of {path} fails")
+            error.extendedresult = result
+            raise error
+
+    def sync(self, path: str) -> None:
+        """All that is pending reaches the platter."""
+        image = self.synced[path]
+        for offset, data in self.pending[path]:
+            if data is None:
+                del image[offset:]
+                continue
+            image.extend(bytes(max(0, offset - len(image))))
+            image[offset : offset + len(data)] = data
+        self.pending[path].clear()
+
+    def after_power_cut(self, directory: Path) -> Path:
+        """What was synced, as files in a directory; returns the ledger's."""
+        directory.mkdir()
+        for path, image in self.synced.items():
+            if image:
+                (directory / Path(path).name).write_bytes(image)
+        return directory / next(Path(path).name for path in self.synced if not path.endswith("-wal"))
+
+
+class File(apsw.VFSFile):
+    def __init__(self, disk: Disk, path: str, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self.disk = disk
+        self.path = path
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        self.disk.meet("write", self.path, apsw.SQLITE_IOERR_WRITE)
+        super().xWrite(data, offset)
+        self.disk.pending[self.path].append((offset, bytes(data)))
+
+    def xTruncate(self, newsize: int) -> None:
+        self.disk.meet("truncate", self.path, apsw.SQLITE_IOERR_TRUNCATE)
+        super().xTruncate(newsize)
+        self.disk.pending[self.path].append((newsize, None))
+
+    def xSync(self, flags: int) -> None:
+        self.disk.meet("sync", self.path, apsw.SQLITE_IOERR_FSYNC)
+        self.disk.sync(self.path)

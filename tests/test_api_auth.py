@@ -1,0 +1,221 @@
+"""Who may do what: every route by every role, and keys that are known only by their digest."""
+
+import hmac
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar import Litestar, get
+from litestar.routes import HTTPRoute
+
+import api.auth
+from api.app import create_app
+from api.settings import ApiSettings
+from ledger.ledger import Ledger
+from schema.key import CreateKey, KeyCreated
+from tests.serving import (
+    APP,
+    CALLERS,
+    CALLS,
+    NOW_US,
+    OTHER_APP,
+    Clock,
+    Service,
+    a_call,
+    bearer,
+    captured_log,
+    key_text,
+    require,
+    serving,
+)  # fmt: skip
+
+ROLES = ("admin", "auditor", "dashboard", "app")
+ALL = frozenset(ROLES)
+POSTERS = frozenset({"admin", "app"})
+ANYONE = frozenset({*ROLES, "nobody"})
+
+# The public surface and who may use it; a route that is missing here fails a test.
+MATRIX: dict[tuple[str, str], frozenset[str]] = {
+    ("POST", "/v1/model-calls"): POSTERS,
+    ("POST", "/v1/model-calls/{call_id}/start"): POSTERS,
+    ("POST", "/v1/model-calls/{call_id}/complete"): POSTERS,
+    ("POST", "/v1/model-calls/{call_id}/fail"): POSTERS,
+    ("GET", "/v1/model-calls"): ALL,
+    ("GET", "/v1/model-calls/{call_id}"): ALL,
+    ("GET", "/v1/model-calls/{call_id}/events"): ALL - {"dashboard"},
+    ("GET", "/v1/model-call-stats"): ALL,
+    ("GET", "/v1/events"): frozenset({"admin", "auditor"}),
+    ("GET", "/v1/events/stream"): frozenset({"admin", "auditor"}),
+    ("GET", "/health/live"): ANYONE,
+    ("GET", "/health/ready"): ANYONE,
+    ("GET", "/metrics"): ALL - {"app"},
+    ("GET", "/schema"): ALL,
+}
+# No stream is admitted, so that a test of the stream's door does not stay inside.
+SETTINGS = ApiSettings(sweep_interval_s=86_400.0, sse_streams_max=0)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with serving(tmp_path, settings=SETTINGS) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("auth"), settings=SETTINGS) as service:
+        yield service
+
+
+def routes(app: Litestar) -> set[tuple[str, str]]:
+    """What the application really answers, the automatic OPTIONS aside."""
+    return {
+        (str(method), route.path_format)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+        if method != "OPTIONS"
+    }
+
+
+def test_the_public_surface_is_the_reviewed_list(tmp_path: Path) -> None:
+    """No route comes or goes unnoticed."""
+    app = create_app(Ledger(tmp_path), SETTINGS, Clock())
+    assert routes(app) == set(MATRIX)
+    assert all(isinstance(route, HTTPRoute) for route in app.routes)
+
+
+@pytest.mark.parametrize(("route", "role"), list(product(MATRIX, (*ROLES, "nobody"))), ids=str)
+def test_each_route_lets_in_exactly_its_roles(shared: Service, route: tuple[str, str], role: str) -> None:
+    """Whoever is not listed gets 401 without a key and 403 with one; whoever is gets past the door."""
+    method, path = route
+    caller = None if role == "nobody" else APP if role == "app" else role
+    response = shared.request(method, path.replace("{call_id}", "c-0"), caller, json={} if method == "POST" else None)
+    if role in MATRIX[route]:
+        assert response.status_code not in {401, 403}
+    else:
+        assert response.status_code == (401 if role == "nobody" else 403)
+        assert response.json()["code"] == ("unauthenticated" if role == "nobody" else "forbidden")
+
+
+def test_a_route_that_names_no_roles_is_closed(service: Service) -> None:
+    """Forgetting to say who may come in lets nobody in, not even an admin."""
+
+    @get("/forgotten")
+    async def forgotten() -> dict[str, str]:
+        return {"secret": "x"}
+
+    service.client.app.register(forgotten)
+    for caller in (None, *CALLERS):
+        response = service.request("GET", "/forgotten", caller)
+        assert response.status_code == 403
+        assert "secret" not in response.text
+
+
+def test_the_frameworks_own_routes_are_closed(shared: Service) -> None:
+    """Its documentation pages and its answers to OPTIONS tell nothing to who has no key."""
+    for path in ("/openapi-internal", "/openapi-internal/openapi.json", "/schema/openapi.json", "/schema/swagger"):
+        assert shared.request("GET", path, None).status_code in {401, 403, 404}
+    assert shared.request("OPTIONS", CALLS, None).content == b""
+
+
+MALFORMED = (
+    "", "Bearer", "Bearer ", "Basic {key}", "{key}", "Bearer{key}", "Bearer {key}x", "Bearer x{key}", "Bearer {half}",
+    "Bearer {key},{key}", "Bearer {key} {key}", "Token {key}", "Bearer ulk__", "Bearer ulk_admin_", "Bearer ulk_admin",
+    "Bearer ULK_admin_{secret}", "Bearer ulk_shop_{secret}", "Bearer _admin_{secret}", "Bearer ulk_%_{secret}",
+    "Bearer ulk_admin_{digest}", "Bearer ulk_' OR 1=1 --_x", "Bearer " + "a" * 10_000, "Bearer ulk_" + "_" * 100,
+    "Bearer ulk_admin_\u00e9",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("header", MALFORMED)
+def test_a_malformed_authorization_is_nobody(shared: Service, header: str) -> None:
+    """401, whatever is wrong with it, and never more."""
+    key = key_text("admin")
+    text = header.format(key=key, half=key[:-1], secret=key.rpartition("_")[2], digest=sha256(key.encode()).hexdigest())
+    response = shared.request("GET", CALLS, None, headers={"Authorization": text.encode("latin-1")})
+    assert (response.status_code, response.json()["code"]) == (401, "unauthenticated")
+
+
+def test_the_scheme_is_case_insensitive(shared: Service) -> None:
+    """As HTTP has it."""
+    for scheme in ("bearer", "BEARER"):
+        headers = {"Authorization": f"{scheme} {key_text('admin')}"}
+        assert shared.request("GET", CALLS, None, headers=headers).status_code == 200
+
+
+def test_a_revoked_key_fails_at_the_next_request_in_every_worker(tmp_path: Path) -> None:
+    """Also in a process that has just let it in; other keys go on, and a made key works at once everywhere."""
+    with serving(tmp_path, settings=SETTINGS) as one, serving(tmp_path, settings=SETTINGS) as two:
+        for worker in (one, two):
+            assert worker.get(CALLS, APP).status_code == 200
+        one.revoke(APP)
+        for worker in (one, two):
+            assert worker.get(CALLS, APP).status_code == 401
+            assert worker.post(CALLS, a_call()).status_code == 401
+            assert worker.get(CALLS, OTHER_APP).status_code == 200
+        _add_key(two, "late", role="dashboard")
+        assert one.get(CALLS, "late").status_code == 200
+
+
+def _add_key(service: Service, name: str, **fields: Any) -> None:  # noqa: ANN401 - a key's fields
+    key = KeyCreated(id=name, sha256=sha256(key_text(name).encode()).hexdigest(), **fields)
+    require(service.ledger.execute_now([CreateKey("test", NOW_US, key)]))
+
+
+def test_an_app_key_without_an_app_reads_nothing(service: Service) -> None:
+    """Belonging to no app must not mean seeing them all."""
+    _add_key(service, "stray", role="app")
+    service.post(CALLS, a_call())
+    for path in (CALLS, f"{CALLS}/c-1", f"{CALLS}/c-1/events", "/v1/model-call-stats"):
+        assert service.get(path, "stray").status_code == 403
+    assert service.post(CALLS, a_call(app=APP), "stray").status_code == 403
+    assert service.post(CALLS, a_call(), "stray").status_code == 403
+
+
+def test_keys_are_compared_in_constant_time(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests of equal length, also where there is no such key, so that time tells nothing about ids."""
+    compared: list[tuple[str, str]] = []
+
+    def compare(a: str, b: str) -> bool:
+        compared.append((a, b))
+        return hmac.compare_digest(a, b)
+
+    class Spy:
+        compare_digest = staticmethod(compare)
+
+    monkeypatch.setattr(api.auth, "hmac", Spy)
+    assert shared.get(CALLS, "admin").status_code == 200
+    assert shared.request("GET", CALLS, None, headers=bearer("nobody-at-all")).status_code == 401
+    assert len(compared) == 2
+    assert all(len(a) == len(b) == 64 for a, b in compared)
+    assert compared[0][0] == compared[0][1]
+
+
+def test_readiness_tells_details_to_operators_only(shared: Service) -> None:
+    """Anyone learns whether it is ready; positions and hashes need a key that may see them."""
+    for caller in (None, APP):
+        assert shared.request("GET", "/health/ready", caller).json() == {"status": "ready"}
+    headers = {"Authorization": "Bearer nonsense"}
+    assert shared.request("GET", "/health/ready", None, headers=headers).json() == {"status": "ready"}
+    for caller in ("admin", "auditor", "dashboard"):
+        details = shared.get("/health/ready", caller).json()["details"]
+        assert details["position"] == shared.position()
+        assert all(projection["lag"] == 0 and projection["state_hash"] for projection in details["projections"])
+
+
+def test_a_key_is_nowhere_but_with_its_owner(tmp_path: Path) -> None:
+    """Its text is in no answer, no log line and no file; the ledger has its SHA-256."""
+    with captured_log("json") as log, serving(tmp_path, settings=SETTINGS) as service:
+        answers = [service.get(path.replace("{call_id}", "c-1")).text for method, path in MATRIX if method == "GET"]
+        answers += [service.post(CALLS, a_call(), caller).text for caller in CALLERS]
+        answers += [service.request("GET", f"/{key_text('admin')}x", None, headers=bearer("admin")).text]
+        keys = [key_text(name) for name in CALLERS]
+        assert [key for key in keys if any(f'"{key}"' in answer or f" {key}" in answer for answer in answers)] == []
+        assert [key for key in keys if key in log()] == []
+    content = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert [key for key in keys if key.encode() in content or key.rpartition("_")[2].encode() in content] == []
+    assert all(sha256(key.encode()).hexdigest().encode() in content for key in keys)
