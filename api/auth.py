@@ -24,14 +24,15 @@ READERS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard", "app"})
 
 KEY_PREFIX = "ulk"
 KEY_CHARS_MAX = 128
+KEY_PARTS = 3
 
 
 def authenticate(db: apsw.Connection, header: bytes | None) -> Principal:
     """The principal of an Authorization header, looked up in the ledger as it is now; raises Unauthenticated."""
     text = (header or b"").decode("latin-1")
     scheme, _, token = text.partition(" ")
-    parts = token.strip().split("_", 2)
-    if scheme.lower() != "bearer" or len(parts) != 3 or parts[0] != KEY_PREFIX or len(token) > KEY_CHARS_MAX:
+    parts = token.strip().split("_", KEY_PARTS - 1)
+    if scheme.lower() != "bearer" or len(parts) != KEY_PARTS or parts[0] != KEY_PREFIX or len(token) > KEY_CHARS_MAX:
         raise Unauthenticated
     record = keys.find(db, parts[1])
     digest = sha256(token.strip().encode("latin-1")).hexdigest()

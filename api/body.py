@@ -152,9 +152,7 @@ def _check_count(items: int, items_max: int) -> None:
         raise BodyTooLarge(f"the batch has more than {items_max} items, the limit")
 
 
-def _one_by_one(
-    parts: Sequence[bytes | msgspec.Raw], principal: Principal, now_us: int, items_max: int
-) -> list[Item]:
+def _one_by_one(parts: Sequence[bytes | msgspec.Raw], principal: Principal, now_us: int, items_max: int) -> list[Item]:
     _check_count(len(parts), items_max)
     return list(_decoded(parts, principal, now_us))
 

@@ -15,7 +15,7 @@ _responses: dict[tuple[str, str, int], int] = {}
 
 def count_response(scope: Scope, status: int) -> None:
     """Count a response by method, route and status."""
-    key = (str(scope.get("method", "")), scope["path_template"], status)
+    key = (str(scope["method"]) if scope["type"] == "http" else "", scope["path_template"], status)
     _responses[key] = _responses.get(key, 0) + 1
 
 
@@ -37,9 +37,7 @@ class _LedgerCollector(Collector):
             yield GaugeMetricFamily(f"usage_ledger_{name}_bytes", f"Size of the {name} file.", size)
 
     def _responses(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "usage_ledger_http_responses", "Responses.", labels=["method", "route", "status"]
-        )
+        family = CounterMetricFamily("usage_ledger_http_responses", "Responses.", labels=["method", "route", "status"])
         for (method, route, status), count in list(_responses.items()):
             family.add_metric([method, route, str(status)], count)
         yield family

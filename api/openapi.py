@@ -44,7 +44,9 @@ def document(app: Litestar) -> dict[str, Any]:
     """The whole document."""
     schema = app.openapi_schema.to_schema()
     found = _documented_routes(app)
-    types = [t for _, _, _, d in found for t in (d.body, *d.responses.values()) if t is not None and not isinstance(t, str)]
+    types = [
+        t for _, _, _, d in found for t in (d.body, *d.responses.values()) if t is not None and not isinstance(t, str)
+    ]
     _, components = msgspec.json.schema_components([Problem, *types], ref_template=_REF)
     schema["components"] = {
         "schemas": components,

@@ -1,4 +1,7 @@
-"""Query strings as typed Structs. An unknown or repeated parameter is refused: a mistyped filter must not select all."""
+"""Query strings as typed Structs.
+
+An unknown or repeated parameter is refused: a mistyped filter must not select everything.
+"""
 
 from collections import Counter
 from typing import Annotated, Any, TypeVar
@@ -128,7 +131,7 @@ def stat_query(request: Request[Any, Any, Any], params: StatParams) -> StatQuery
 
 def _dimensions(text: str) -> tuple[Dimension, ...]:
     names = [name.strip() for name in text.split(",")] if text else []
-    known = tuple(d for d in DIMENSIONS if d in names)
+    known: tuple[Dimension, ...] = tuple(d for d in DIMENSIONS if d in names)
     if len(known) != len(names):
         message = f"Expected a comma-separated subset of {', '.join(DIMENSIONS)}"
         raise InvalidInput(errors=(FieldError("$.group_by", message),))

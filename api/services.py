@@ -16,7 +16,9 @@ SERVICES = "services"
 class Services:
     """The open ledger and what serves it."""
 
-    def __init__(self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], auth_db: apsw.Connection) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], auth_db: apsw.Connection
+    ) -> None:
         self.ledger = ledger
         self.settings = settings
         self.clock = clock

@@ -17,7 +17,7 @@ from schema.errors import LedgerError, Overloaded
 log = structlog.get_logger()
 
 WATCH_INTERVAL_S = 0.1
-PAGE_EVENTS_MAX = 200
+PAGE_EVENTS_MAX = 64  # at most 4 MiB that a reader who has stopped reading keeps in memory
 RETRY_MS = 1_000
 HEARTBEAT = b": heartbeat\n\n"
 
@@ -34,26 +34,39 @@ class Tail:
         self._watcher: asyncio.Task[None] | None = None
         self._stopped = False
 
-    def admit(self) -> None:
-        """Raise Overloaded where there are as many followers as allowed."""
+    async def open(self, after: int) -> AsyncGenerator[bytes, None]:
+        """A stream that has begun, and so is counted; raises Overloaded where there are as many as allowed."""
         if self.streams >= self.settings.sse_streams_max:
             raise Overloaded(f"{self.streams} streams are open, the limit", retry_after_s=5)
+        stream = self.follow(after)
+        await anext(stream)
+        return stream
 
     async def follow(self, after: int) -> AsyncGenerator[bytes, None]:
-        """Everything after a position, then what comes, as SSE bytes; a heartbeat when nothing does."""
+        """Everything after a position, then what comes, as SSE bytes; a heartbeat when nothing does.
+
+        The first item is empty: with it the follower is counted, until the stream ends or is let go.
+        """
         self.streams += 1
         self._watch()
         try:
+            yield b""
             yield f"retry: {RETRY_MS}\n\n".encode()
             while not self._stopped:
-                page = await self.readers.run(journal.page, after, PAGE_EVENTS_MAX)
-                if page.lines:
-                    yield b"".join(f"id: {line.position}\ndata: {line.entry}\n\n".encode() for line in page.lines)
-                    after = page.lines[-1].position
+                chunk, after = await self._next(after)
+                if chunk:
+                    yield chunk
                 elif not await self._grown(after):
                     yield HEARTBEAT
         finally:
             self.streams -= 1
+
+    async def _next(self, after: int) -> tuple[bytes, int]:
+        """The next events as SSE, and the position of the last one."""
+        page = await self.readers.run(journal.page, after, PAGE_EVENTS_MAX)
+        lines = page.lines
+        chunk = b"".join(f"id: {line.position}\ndata: {line.entry}\n\n".encode() for line in lines)
+        return chunk, lines[-1].position if lines else after
 
     async def _grown(self, after: int) -> bool:
         """Wait until there is more; False when it is time for a heartbeat."""

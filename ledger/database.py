@@ -5,7 +5,7 @@ Why each setting is as it is: ops/decisions/0002-sqlite-settings.md.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -50,9 +50,7 @@ def open_writer(path: Path, durability: Durability = "full", *, vfs: str | None 
 def open_reader(path: Path) -> apsw.Connection:
     """A connection that can only read. It opens read-write because WAL readers share memory with writers."""
     check_sqlite()
-    db = apsw.Connection(
-        str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_CACHED
-    )
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_CACHED)
     db.set_busy_timeout(BUSY_TIMEOUT_MS)
     _set_common(db)
     _set(db, "query_only", 1)
@@ -110,7 +108,7 @@ def guard_fork(opened_by: int) -> None:
 
 
 @contextmanager
-def write(db: apsw.Connection) -> Iterator[None]:
+def write(db: apsw.Connection) -> Generator[None]:
     """One BEGIN IMMEDIATE … COMMIT. An error inside rolls back; an error of COMMIT is left to the caller."""
     try:
         db.execute("BEGIN IMMEDIATE")
@@ -131,7 +129,7 @@ def roll_back(db: apsw.Connection) -> None:
 
 
 @contextmanager
-def snapshot(db: apsw.Connection) -> Iterator[None]:
+def snapshot(db: apsw.Connection) -> Generator[None]:
     """One read transaction: everything read inside belongs to the same moment."""
     db.execute("BEGIN")
     try:

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import apsw
 import msgspec
@@ -42,7 +43,8 @@ class Page(Struct, frozen=True):
 
 def read_head(db: apsw.Connection) -> Head:
     """The head as of this transaction."""
-    size, recorded_at_us, edge = db.execute("SELECT size, recorded_at_us, right_edge FROM journal_head").fetchall()[0]
+    row: Any = db.execute("SELECT size, recorded_at_us, right_edge FROM journal_head").fetchone()
+    size, recorded_at_us, edge = row
     return Head(size, recorded_at_us, tree.unpack(edge))
 
 
@@ -51,7 +53,9 @@ def head_position(db: apsw.Connection) -> int:
     return db.execute("SELECT size FROM journal_head").get or 0
 
 
-def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries: Sequence[bytes], types: Sequence[str]) -> None:
+def append(
+    db: apsw.Connection, head: Head, events: Sequence[Recorded], entries: Sequence[bytes], types: Sequence[str]
+) -> None:
     """Append events at head.size + 1 and on, with their encoded entries; moves the head, in memory and in the file."""
     leaves = [tree.leaf_hash(entry) for entry in entries]
     rows = [
@@ -89,9 +93,7 @@ def read(db: apsw.Connection, after: int, limit: int) -> list[Recorded]:
     return [decode(*row) for row in db.execute(query, (after, limit))]
 
 
-def page(
-    db: apsw.Connection, after: int, limit: int, type_: str | None = None, subject: str | None = None
-) -> Page:
+def page(db: apsw.Connection, after: int, limit: int, type_: str | None = None, subject: str | None = None) -> Page:
     """Stored entries after a position. Bounded by number, bytes and, under a type filter, rows scanned."""
     if subject is not None:
         return _subject_page(db, after, limit, type_, subject)
@@ -158,5 +160,5 @@ def at(db: apsw.Connection, positions: Sequence[int]) -> list[Recorded]:
     return [found[position] for position in positions]
 
 
-def _int64(values: Sequence[int]) -> object:
+def _int64(values: Sequence[int]) -> "array[int]":
     return array("q", values)

@@ -10,6 +10,7 @@ import apsw
 import structlog
 
 from ledger import lock, rebuild
+from ledger.checkpointer import Checkpointer
 from ledger.database import Durability, open_writer
 from ledger.decision import Command
 from ledger.migrate import migrate
@@ -43,6 +44,7 @@ class Ledger:
         self.durability: Durability = durability
         self.queue = queue or CommandQueue()
         self.writer = Writer(self.path, self.queue, durability, open_connection=open_connection)
+        self.checkpointer = Checkpointer(self.path, durability)
         self.readers = Readers(self.path)
         self._held = ExitStack()
         self._stopping = threading.Event()
@@ -63,6 +65,7 @@ class Ledger:
         finally:
             db.close()
         self.writer.start()
+        self.checkpointer.start()
         if behind:
             self._rebuilder = threading.Thread(target=self._rebuild_pending, name="ledger-rebuild", daemon=True)
             self._rebuilder.start()
@@ -103,6 +106,7 @@ class Ledger:
         """Finish what was accepted, then close everything."""
         self._stopping.set()
         self.writer.stop()
+        self.checkpointer.stop()
         if self._rebuilder is not None:
             self._rebuilder.join()
         self.readers.close()
@@ -114,7 +118,5 @@ def _submissions(
 ) -> list[Submission]:
     if len(commands) <= SUBMISSION_COMMANDS_MAX:
         return [Submission(commands, size_bytes, loop)]
-    parts = [
-        commands[i : i + SUBMISSION_COMMANDS_MAX] for i in range(0, len(commands), SUBMISSION_COMMANDS_MAX)
-    ]
+    parts = [commands[i : i + SUBMISSION_COMMANDS_MAX] for i in range(0, len(commands), SUBMISSION_COMMANDS_MAX)]
     return [Submission(part, size_bytes * len(part) // len(commands), loop) for part in parts]

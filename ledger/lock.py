@@ -5,7 +5,7 @@ It is an advisory lock of the kernel, gone with the process that held it, so a c
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,21 +15,21 @@ LOCK_FILE = "lock"
 
 
 @contextmanager
-def shared(data_dir: Path) -> Iterator[None]:
+def shared(data_dir: Path) -> Generator[None]:
     """Hold the directory together with other users of the ledger."""
     with _held(data_dir, fcntl.LOCK_SH, "the ledger's file is being replaced"):
         yield
 
 
 @contextmanager
-def exclusive(data_dir: Path) -> Iterator[None]:
+def exclusive(data_dir: Path) -> Generator[None]:
     """Hold the directory alone; raises LedgerBusy while anyone else holds it."""
     with _held(data_dir, fcntl.LOCK_EX, "the ledger is in use"):
         yield
 
 
 @contextmanager
-def _held(data_dir: Path, kind: int, busy: str) -> Iterator[None]:
+def _held(data_dir: Path, kind: int, busy: str) -> Generator[None]:
     handle = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

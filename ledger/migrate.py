@@ -3,6 +3,7 @@
 import re
 from hashlib import sha256
 from importlib.resources import files
+from typing import Any
 
 import apsw
 from msgspec import Struct
@@ -65,13 +66,14 @@ def status(db: apsw.Connection) -> list[MigrationStatus]:
     """Every shipped migration, with the time it ran."""
     ran: dict[int, str] = {}
     if db.table_exists("main", "migrations"):
-        ran = {number: at for number, at in db.execute("SELECT number, applied_at FROM migrations")}
+        rows: Any = db.execute("SELECT number, applied_at FROM migrations")
+        ran = dict(rows)
     return [MigrationStatus(step.number, step.name, ran.get(step.number)) for step in shipped()]
 
 
 def _check(db: apsw.Connection, steps: list[Migration]) -> set[int]:
     known = {step.number: step for step in steps}
-    applied = db.execute("SELECT number, name, checksum FROM migrations ORDER BY number").fetchall()
+    applied: list[Any] = db.execute("SELECT number, name, checksum FROM migrations ORDER BY number").fetchall()
     for number, name, checksum in applied:
         if number not in known:
             raise NewerFile(f"migration {number} ({name}) is not known to this version")
@@ -85,7 +87,7 @@ def _apply(db: apsw.Connection, step: Migration, now_us: int) -> bool:
         # Another process may have been faster between the check and this lock.
         if db.execute("SELECT 1 FROM migrations WHERE number = ?", (step.number,)).get:
             return False
-        for statement in statements(db, step.sql):
+        for statement in statements(step.sql):
             if not _already_there(db, statement):
                 db.execute(statement)
         db.execute(
@@ -94,7 +96,7 @@ def _apply(db: apsw.Connection, step: Migration, now_us: int) -> bool:
     return True
 
 
-def statements(db: apsw.Connection, sql: str) -> list[str]:
+def statements(sql: str) -> list[str]:
     """The statements of a script; a trigger's body stays whole."""
     found: list[str] = []
     pending = ""

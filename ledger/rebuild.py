@@ -53,9 +53,7 @@ def rebuild(db: apsw.Connection, engine: Engine, projection: Projection, progres
         pass
 
 
-def catch_up_step(
-    db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet
-) -> bool:
+def catch_up_step(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> bool:
     """Apply the next events to a live projection that is behind. True when it is at the head."""
     try:
         with write(db):
@@ -72,9 +70,7 @@ def catch_up_step(
     return position >= head
 
 
-def rebuild_step(
-    db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet
-) -> bool:
+def rebuild_step(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> bool:
     """Apply the next events to the replacement; at the head, swap in the same transaction. True when swapped."""
     try:
         with write(db):

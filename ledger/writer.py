@@ -176,7 +176,9 @@ class Writer:
         except apsw.Error:
             self._disconnect()
             raise StorageUnavailable from error
-        if isinstance(error, apsw.IOError | apsw.FullError | apsw.CorruptError | apsw.ReadOnlyError | apsw.CantOpenError):
+        if isinstance(
+            error, apsw.IOError | apsw.FullError | apsw.CorruptError | apsw.ReadOnlyError | apsw.CantOpenError
+        ):
             self._disconnect()
             raise StorageUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -242,9 +244,7 @@ class _Clock:
         return self if received_at_us <= self.us else _Clock(received_at_us)
 
 
-def _stage(
-    group: Group, working_set: WorkingSet, clock: _Clock, size: int, events: Sequence[NewEvent]
-) -> Appended:
+def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, events: Sequence[NewEvent]) -> Appended:
     """Encode a decision's events; only if all fit do they join the group."""
     position = size + len(group.events)
     staged: list[tuple[Recorded, bytes, str]] = []

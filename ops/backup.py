@@ -21,6 +21,7 @@ from ledger.ledger import LEDGER_FILE
 from ledger.rebuild import Progress, quiet
 from ops.durable import sync_directory, sync_file
 from ops.faults import Faults
+from ops.seal import seal, unseal
 from ops.verify import Report, open_copy, verify_copy
 from ops.verify_journal import JournalCheck, check_journal
 from projections import state_hash
@@ -95,6 +96,7 @@ def _copy_pages(source: apsw.Connection, part: Path, progress: Progress) -> None
         copy.pragma("journal_mode", "delete")
     finally:
         copy.close()
+    seal(part)
 
 
 def _check_copy(source: apsw.Connection, part: Path, progress: Progress) -> JournalCheck:
@@ -144,14 +146,17 @@ def _bring(source: Path, draft: Path, progress: Progress) -> Report:
     _remove(draft)
     try:
         shutil.copyfile(source, draft)
+        whole = unseal(draft)
         sync_file(draft)
         report = verify_copy(draft, progress)
     except BaseException:
         _remove(draft)
         raise
-    if not report.ok:
+    if not report.ok or not whole:
         _remove(draft)
-        raise BadBackup(f"{source}: {report.faults[0]}")
+        # A bit that flipped in a place where nothing is stored still tells of a medium not to be trusted.
+        place = report.faults[0] if report.faults else "its bytes are not those that were written"
+        raise BadBackup(f"{source}: {place}")
     return report
 
 
@@ -162,9 +167,10 @@ def _set_aside(data_dir: Path, now_us: int) -> tuple[Path | None, int | None]:
     before = _free_name(data_dir, now_us)
     linked = False
     for suffix in ("", WAL):
-        # A WAL is left only by a file that SQLite cannot read: kept with it, and never beside the new ledger.
-        if ledger.with_name(ledger.name + suffix).exists():
-            os.link(ledger.with_name(ledger.name + suffix), before.with_name(before.name + suffix))
+        # A WAL with content is left only where SQLite cannot read the file: kept with it, never beside the new ledger.
+        old = ledger.with_name(ledger.name + suffix)
+        if old.exists() and (suffix == "" or old.stat().st_size):
+            os.link(old, before.with_name(before.name + suffix))
             linked = True
     sync_directory(data_dir)
     for suffix in (WAL, SHARED_MEMORY):
@@ -177,6 +183,8 @@ def _settle(ledger: Path) -> int | None:
     try:
         db = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
+            # Else closing deletes a WAL that SQLite made nothing of, and someone else might.
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
             size = journal.head_position(db)
         finally:

@@ -1,15 +1,8 @@
 """The composition root: the one place that puts settings, clock, ledger and API together."""
 
-import gc
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from api.settings import ApiSettings
 from ledger.ledger import LEDGER_FILE, Ledger
@@ -18,12 +11,6 @@ from ledger.rebuild import Progress
 from ops.settings import Settings
 from schema.errors import NoLedger
 from schema.times import SECOND_US
-
-if TYPE_CHECKING:
-    from litestar import Litestar
-
-
-GC_THRESHOLD = 50_000
 
 
 def clock_us() -> int:

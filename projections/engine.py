@@ -85,9 +85,7 @@ class Engine:
                 projection.apply(live, events)
                 applied.append(projection.name)
         marks = ",".join("?" * len(applied))
-        self.db.execute(
-            f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied)
-        )
+        self.db.execute(f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied))
 
     def forget(self) -> None:
         """Call after every roll-back."""

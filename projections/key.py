@@ -30,9 +30,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
                 row = (key.id, key.role, key.app, key.name, key.sha256, event.recorded_at_us, None)
                 insert(target.db, f"INSERT INTO {table}", [row])
             case KeyRevoked() as key:
-                target.db.execute(
-                    f"UPDATE {table} SET revoked_at_us = ? WHERE id = ?", (event.recorded_at_us, key.id)
-                )
+                target.db.execute(f"UPDATE {table} SET revoked_at_us = ? WHERE id = ?", (event.recorded_at_us, key.id))
             case _:
                 pass
 
@@ -54,9 +52,7 @@ def find(db: apsw.Connection, key_id: str) -> KeyRecord | None:
 
 def list_keys(db: apsw.Connection, after: str, limit: int) -> list[KeyView]:
     """Keys by id, revoked ones included."""
-    query = (
-        "SELECT id, role, app, name, created_at_us, revoked_at_us FROM keys WHERE id > ? ORDER BY id LIMIT ?"
-    )
+    query = "SELECT id, role, app, name, created_at_us, revoked_at_us FROM keys WHERE id > ? ORDER BY id LIMIT ?"
     return [
         KeyView(
             id=id_, role=role, app=app, name=name, created_at=format_time(created),

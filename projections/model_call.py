@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from projections.bulk import Row, insert
-from projections.name import status_of
 from projections.projection import Projection, Table, Target
 from schema.entry import Recorded
 from schema.model_call import (

@@ -1,5 +1,7 @@
 """Lists of calls, newest first, by keyset. A filter without an index scans a bounded number of rows a page."""
 
+from typing import Any
+
 import apsw
 from msgspec import Struct
 
@@ -32,7 +34,7 @@ def list_calls(db: apsw.Connection, call_filter: CallFilter, below: Key, limit: 
         f"SELECT event_position, started_at_us, position FROM ({scan}) WHERE {where} "
         "ORDER BY started_at_us DESC, position DESC LIMIT ?"
     )
-    rows = db.execute(query, (*scan_bound, *bound, limit)).fetchall()
+    rows: list[Any] = db.execute(query, (*scan_bound, *bound, limit)).fetchall()
     positions = [row[0] for row in rows]
     if len(rows) == limit:
         return CallRows(positions, (rows[-1][1], rows[-1][2]))
@@ -53,5 +55,5 @@ def _scan(call_filter: CallFilter, below: Key) -> tuple[str, tuple[Value, ...]]:
 def _end_of_scan(db: apsw.Connection, scan: str, bound: tuple[Value, ...]) -> Key | None:
     """Where a scan that used up its bound stopped; None if it reached the end of the range."""
     query = f"SELECT started_at_us, position FROM ({scan}) LIMIT 1 OFFSET ?"
-    found = db.execute(query, (*bound, SCAN_ROWS_MAX - 1)).fetchall()
+    found: list[Any] = db.execute(query, (*bound, SCAN_ROWS_MAX - 1)).fetchall()
     return found[0] if found else None

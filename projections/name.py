@@ -15,9 +15,7 @@ from schema.entry import Recorded
 from schema.model_call import (
     MODEL_CALL_EVENTS,
     ModelCall,
-    ModelCallCompleted,
     ModelCallEvent,
-    ModelCallFailed,
     ModelCallStarted,
 )
 
@@ -61,10 +59,9 @@ class NameTable:
 
     def load(self, db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
         """All known ids, among them those of the wanted names that have one."""
+        if len(self._ids) > NAMES_CACHED_MAX:
+            self._ids = {"": ABSENT}  # the batch stays: it is being applied
         ids = self._ids
-        if len(ids) > NAMES_CACHED_MAX:
-            self.forget()
-            ids = self._ids
         missing = tuple(name for name in wanted if name not in ids)
         if missing:
             query = f"SELECT n.name, n.id FROM carray(?) c CROSS JOIN {self._table} n ON n.name = c.value"
@@ -107,9 +104,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
 PROJECTION = Projection(
     name="names",
     version=1,
-    tables=(
-        Table("names", "id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE", key="id", seed="VALUES (0, '')"),
-    ),
+    tables=(Table("names", "id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE", key="id", seed="VALUES (0, '')"),),
     apply=_apply,
     blocking=True,
 )

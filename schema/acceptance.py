@@ -1,5 +1,6 @@
 """Accepting a decoded call: its normal form, its bounds, and when two contents are the same."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -127,7 +128,8 @@ def _short_decimal(text: str) -> str:
 def _check_free_data(path: str, data: dict[str, Any]) -> None:
     text = _canonical(data)
     # No more brackets than levels allowed means no more levels, and costs less than a walk.
-    if text.count(b"{") + text.count(b"[") > METADATA_DEPTH_MAX and _depth(data, METADATA_DEPTH_MAX) > METADATA_DEPTH_MAX:
+    brackets = text.count(b"{") + text.count(b"[")
+    if brackets > METADATA_DEPTH_MAX and _depth(data, METADATA_DEPTH_MAX) > METADATA_DEPTH_MAX:
         message = f"Expected at most {METADATA_DEPTH_MAX} levels"
         raise OutOfRange(errors=(FieldError(path, message),))
     if len(text) > ENTRY_BYTES_MAX:
@@ -138,12 +140,10 @@ def _check_free_data(path: str, data: dict[str, Any]) -> None:
 
 
 def _depth(value: Any, limit: int) -> int:  # noqa: ANN401 - free data is of any type
-    if isinstance(value, dict):
-        children: Any = value.values()
-    elif isinstance(value, list):
-        children = value
-    else:
+    if not isinstance(value, dict | list):
         return 0
     if limit == 0:
         return 1
+    nested: dict[str, Any] | list[Any] = value
+    children: Iterable[Any] = nested.values() if isinstance(nested, dict) else nested
     return 1 + max((_depth(child, limit - 1) for child in children), default=0)

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -94,10 +94,11 @@ def decode(position: int, type_: str, entry: str | bytes) -> Recorded:
     while target in _upcasters:
         target, step = _upcasters[target]
         payload = step(payload)
-    return _recorded(position, msgspec.structs.replace(raw, data=msgspec.convert(payload, _structs[target])))
+    data: Any = msgspec.convert(payload, _structs[target])
+    return _recorded(position, msgspec.structs.replace(raw, data=data))
 
 
-def _recorded(position: int, entry: Entry[Struct]) -> Recorded:
+def _recorded(position: int, entry: Entry[Any]) -> Recorded:
     return Recorded(
         position,
         parse_time(entry.recordedtime),

@@ -15,9 +15,7 @@ NOUN = "model_call"
 QUANTITY_MAX = 10**12
 ERROR_MESSAGE_CHARS_MAX = 1_000
 
-CallType = Literal[
-    "chat_completion", "embedding", "image_generation", "audio_generation", "video", "custom"
-]
+CallType = Literal["chat_completion", "embedding", "image_generation", "audio_generation", "video", "custom"]
 FinalStatus = Literal["success", "failed"]
 Status = Literal["processing", "success", "failed", "timed_out"]
 CostStatus = Literal["priced", "unpriced", "estimated", "free"]
@@ -34,7 +32,8 @@ Seconds = Annotated[
     ),
 ]
 FreeData = Annotated[
-    dict[str, Any], Meta(description="Free data, kept for ever: at most 16 KiB, 16 levels deep.", examples=[{"feature": "search"}])
+    dict[str, Any],
+    Meta(description="Free data, kept for ever: at most 16 KiB, 16 levels deep.", examples=[{"feature": "search"}]),
 ]
 
 

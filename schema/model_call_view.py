@@ -101,9 +101,7 @@ def view(recorded: Recorded) -> ModelCallView:
         fields["cost_reason"] = "unmeasured"
     if isinstance(data, ModelCall) and data.usage is not None:
         fields["usage"] = UsageView(**msgspec.structs.asdict(data.usage))
-    return ModelCallView(
-        recorded_at=format_time(recorded.recorded_at_us), position=recorded.position, **fields
-    )
+    return ModelCallView(recorded_at=format_time(recorded.recorded_at_us), position=recorded.position, **fields)
 
 
 _VIEWED = tuple(

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from msgspec import Meta
@@ -47,6 +48,7 @@ def parse_time(text: str) -> int:
     return (since.days * _PER_DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
+@lru_cache(maxsize=1024)
 def format_time(time_us: int) -> str:
     """`2026-11-22T10:00:00.123456Z`, always with six digits."""
     moment = _EPOCH + timedelta(microseconds=time_us)

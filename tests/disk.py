@@ -47,14 +47,14 @@ class Disk(apsw.VFS):
     def open_connection(self, path: Path, durability: Durability) -> apsw.Connection:
         return open_writer(path, durability, vfs=self.name)
 
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - APSW names it
         path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
         if path not in self.synced:
             found = Path(path).read_bytes() if Path(path).is_file() else b""
             self.synced[path], self.pending[path] = bytearray(found), []
         return File(self, path, name, flags)
 
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001 - APSW's own signature
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: FBT001, N802 - APSW's own signature
         super().xDelete(filename, syncdir)
         self.synced.pop(filename, None)
         self.pending.pop(filename, None)
@@ -66,7 +66,7 @@ class Disk(apsw.VFS):
         if self.fails(*key, self.counted[key]):
             self.failed += 1
             error = apsw.IOError(f"{operation} {self.counted[key]} of {path} fails")
-            error.extendedresult = result
+            error.extendedresult = result  # pyright: ignore[reportAttributeAccessIssue] - APSW reads it
             raise error
 
     def sync(self, path: str) -> None:
@@ -95,16 +95,16 @@ class File(apsw.VFSFile):
         self.path = path
         super().__init__("unix", name, flags)
 
-    def xWrite(self, data: bytes, offset: int) -> None:
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802  # pyright: ignore[reportIncompatibleMethodOverride]
         self.disk.meet("write", self.path, apsw.SQLITE_IOERR_WRITE)
         super().xWrite(data, offset)
         self.disk.pending[self.path].append((offset, bytes(data)))
 
-    def xTruncate(self, newsize: int) -> None:
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802 - APSW names it
         self.disk.meet("truncate", self.path, apsw.SQLITE_IOERR_TRUNCATE)
         super().xTruncate(newsize)
         self.disk.pending[self.path].append((newsize, None))
 
-    def xSync(self, flags: int) -> None:
+    def xSync(self, flags: int) -> None:  # noqa: N802 - APSW names it
         self.disk.meet("sync", self.path, apsw.SQLITE_IOERR_FSYNC)
         self.disk.sync(self.path)

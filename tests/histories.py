@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import msgspec
@@ -51,7 +51,12 @@ Row = tuple[Any, ...]
 
 
 def call(
-    id_: str = "c-1", *, app: str = APP, at_us: int = NOON_US, started_us: int | None = None, **fields: Any
+    id_: str = "c-1",
+    *,
+    app: str = APP,
+    at_us: int = NOON_US,
+    started_us: int | None = None,
+    **fields: Any,  # noqa: ANN401 - whatever may be posted
 ) -> RecordModelCall:
     """The command to record a finished call, accepted as the API would; fields are the posted ones."""
     posted = {
@@ -63,9 +68,14 @@ def call(
 
 
 def start(
-    id_: str = "c-1", *, app: str = APP, at_us: int = NOON_US, started_us: int | None = None, timeout_us: int = MINUTE_US,
-    **fields: Any,
-) -> StartModelCall:  # fmt: skip
+    id_: str = "c-1",
+    *,
+    app: str = APP,
+    at_us: int = NOON_US,
+    started_us: int | None = None,
+    timeout_us: int = MINUTE_US,
+    **fields: Any,  # noqa: ANN401
+) -> StartModelCall:
     """The command that a call begins."""
     posted = {
         "id": id_, "app": app, "provider": "openai", "model": "gpt-4o", "type": "chat_completion",
@@ -76,7 +86,12 @@ def start(
 
 
 def finish(
-    id_: str = "c-1", status: FinalStatus = "success", *, app: str = APP, at_us: int = NOON_US, **fields: Any
+    id_: str = "c-1",
+    status: FinalStatus = "success",
+    *,
+    app: str = APP,
+    at_us: int = NOON_US,
+    **fields: Any,  # noqa: ANN401
 ) -> FinishModelCall:
     """The command that a started call ends."""
     return FinishModelCall(ACTOR, at_us, id_, app, status, msgspec.convert(deepcopy(fields), ModelCallEnd))
@@ -86,18 +101,18 @@ def sweep(at_us: int = NOON_US, limit: int = 100) -> SweepModelCalls:
     return SweepModelCalls(at_us, limit)
 
 
-def create_key(id_: str = "k-1", *, at_us: int = NOON_US, **fields: Any) -> CreateKey:
+def create_key(id_: str = "k-1", *, at_us: int = NOON_US, **fields: object) -> CreateKey:
     made = {"id": id_, "role": "app", "app": APP, "sha256": "00" * 32, **fields}
     return CreateKey(ACTOR, at_us, msgspec.convert(made, KeyCreated))
 
 
-def calls(n: int, *, prefix: str = "c", at_us: int = NOON_US, **fields: Any) -> list[RecordModelCall]:
+def calls(n: int, *, prefix: str = "c", at_us: int = NOON_US, **fields: Any) -> list[RecordModelCall]:  # noqa: ANN401
     """That many different calls, a second apart."""
     return [call(f"{prefix}-{i}", at_us=at_us + i * SECOND_US, **fields) for i in range(n)]
 
 
 def random_history(seed: int, size: int) -> list[Command]:
-    """Commands of every kind over few ids, so that they repeat, conflict, race and time out. The seed is all it takes."""
+    """Commands of every kind over few ids, so that they repeat, conflict, race and time out; the seed is all."""
     dice = Random(seed)
     now_us = NOON_US
     found: list[Command] = []
@@ -137,7 +152,7 @@ def repeated(command: Command, at_us: int) -> Command:
 
 
 @contextmanager
-def open_ledger(data_dir: Path, now_us: int = NOON_US, **options: Any) -> Iterator[Ledger]:
+def open_ledger(data_dir: Path, now_us: int = NOON_US, **options: Any) -> Generator[Ledger]:  # noqa: ANN401
     """An open ledger, closed at the end."""
     ledger = Ledger(data_dir, **options)
     try:
@@ -158,7 +173,7 @@ def create_file(data_dir: Path) -> Path:
 
 
 @contextmanager
-def open_book(data_dir: Path) -> Iterator[Writer]:
+def open_book(data_dir: Path) -> Generator[Writer]:
     """A writer without its thread: `write(commands)` runs one group here and now."""
     writer = Writer(create_file(data_dir), CommandQueue(), "os")
     try:
@@ -168,7 +183,7 @@ def open_book(data_dir: Path) -> Iterator[Writer]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[apsw.Connection]:
+def reading(path: Path) -> Generator[apsw.Connection]:
     db = open_reader(path)
     try:
         yield db
@@ -206,25 +221,29 @@ def kinds(outcomes: Sequence[Outcome]) -> Counter[str]:
     return Counter(map(kind_of, outcomes))
 
 
+def select(db: apsw.Connection, query: str) -> list[Row]:
+    return cast("list[Row]", db.execute(query).fetchall())
+
+
 def journal_rows(db: apsw.Connection) -> list[Row]:
-    return db.execute("SELECT * FROM events ORDER BY position").fetchall()
+    return select(db, "SELECT * FROM events ORDER BY position")
 
 
 def entries(db: apsw.Connection) -> list[str]:
-    return [entry for (entry,) in db.execute("SELECT entry FROM events ORDER BY position")]
+    return [entry for (entry,) in select(db, "SELECT entry FROM events ORDER BY position")]
 
 
 def tables(db: apsw.Connection, suffix: str = "") -> dict[str, list[Row]]:
     """Every row of every projection, in the order of their keys."""
     return {
-        table.name: db.execute(f"SELECT * FROM {table.name}{suffix} ORDER BY {table.key}").fetchall()
+        table.name: select(db, f"SELECT * FROM {table.name}{suffix} ORDER BY {table.key}")
         for projection in registry().values()
         for table in projection.tables
     }
 
 
 @contextmanager
-def scratch() -> Iterator[apsw.Connection]:
+def scratch() -> Generator[apsw.Connection]:
     """An empty ledger's tables, in memory."""
     db = apsw.Connection(":memory:")
     migrate(db, NOON_US)
@@ -268,14 +287,45 @@ ROLLUPS: dict[int, tuple[int, tuple[str, ...]]] = {
 
 
 def call_rows(db: apsw.Connection) -> set[Row]:
-    return set(db.execute(f"SELECT {', '.join(CALL_COLUMNS)} FROM model_calls_named"))
+    return set(select(db, f"SELECT {', '.join(CALL_COLUMNS)} FROM model_calls_named"))
 
 
 def stat_cells(db: apsw.Connection) -> dict[Row, Row]:
-    """(rollup, bucket, *dimensions) → measures, of a journal shorter than one part."""
+    """(rollup, bucket, *dimensions) → measures: the cells that are folded, and the tail that is not yet."""
     keys = ("rollup", "bucket", *DIMENSIONS)
-    rows = db.execute(f"SELECT {', '.join((*keys, *MEASURES))} FROM model_call_stats_named")
-    return {row[: len(keys)]: row[len(keys) :] for row in rows}
+    cells = Cells()
+    for row in select(db, f"SELECT {', '.join((*keys, *MEASURES))} FROM model_call_stats_named"):
+        cells.add(row[: len(keys)], row[len(keys) :])
+    names = dict(select(db, "SELECT id, name FROM names"))
+    tail = f"SELECT started_at_us, {', '.join((*DIMENSIONS, *MEASURES))} FROM model_call_stat_deltas"
+    for started_us, *values in select(db, tail):
+        named = {dimension: names[values[n]] for n, dimension in enumerate(DIMENSIONS)}
+        cells.count(started_us, named, values[len(DIMENSIONS) :], first=2)
+    return cells.plain
+
+
+class Cells:
+    """Sums by roll-up, bucket and dimensions, added one by one."""
+
+    def __init__(self) -> None:
+        self.sums: dict[Row, list[int]] = {}
+
+    def add(self, key: Row, measures: Sequence[int]) -> None:
+        cell = self.sums.setdefault(key, [0] * len(MEASURES))
+        for n, value in enumerate(measures):
+            cell[n] += value
+
+    def count(self, started_us: int, named: Mapping[str, str | None], measures: Sequence[int], first: int = 0) -> None:
+        """Add one call to its cell of each roll-up, from the `first` on."""
+        for code, (size_us, dimensions) in ROLLUPS.items():
+            kept = {*dimensions, "type", "status"}
+            names = [named.get(dimension) or "" if dimension in kept else "" for dimension in DIMENSIONS]
+            if code >= first:
+                self.add((code, started_us - started_us % size_us, *names), measures)
+
+    @property
+    def plain(self) -> dict[Row, Row]:
+        return {key: tuple(cell) for key, cell in self.sums.items()}
 
 
 @dataclass
@@ -302,7 +352,7 @@ class Book:
         self.events: list[tuple[str, str]] = []
         self.recorded_at_us: list[int] = []
         self.rows: dict[int, Row] = {}
-        self.cells: dict[Row, list[int]] = {}
+        self.cells = Cells()
 
     def take(self, command: Command) -> str:
         """The outcome that a command must have: accepted, duplicate or an error's code."""
@@ -375,7 +425,7 @@ class Book:
         self._count(thing.content, "timed_out")
 
     def _show(self, thing: Thing, position: int, status: str, content: Fields) -> None:
-        error = content.get("error") or {}
+        error: Fields = content.get("error") or {}
         self.rows[thing.position] = (
             thing.position, position, content["id"], content["app"], content.get("user_id") or "",
             content["provider"], content["model"], content.get("credential_id") or "", content["type"], status,
@@ -390,22 +440,15 @@ class Book:
         measures = [1, *used(content), duration, ttfb or 0, 0 if ttfb is None else 1]
         if status == "timed_out":
             measures = [1, *[0] * (len(MEASURES) - 1)]
-        named = {**content, "status": status}
-        for code, (size_us, dimensions) in ROLLUPS.items():
-            kept = {*dimensions, "type", "status"}
-            started_us = parse_time(content["started_at"])
-            names = [named.get(dimension) or "" if dimension in kept else "" for dimension in DIMENSIONS]
-            cell = self.cells.setdefault((code, started_us - started_us % size_us, *names), [0] * len(MEASURES))
-            for n, value in enumerate(measures):
-                cell[n] += sign * value
+        self.cells.count(parse_time(content["started_at"]), {**content, "status": status}, [sign * m for m in measures])
 
     @property
     def stats(self) -> dict[Row, Row]:
-        return {key: tuple(cell) for key, cell in self.cells.items()}
+        return self.cells.plain
 
 
 def used(content: Fields) -> tuple[int, ...]:
-    usage = content.get("usage") or {}
+    usage: Fields = content.get("usage") or {}
     names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images")
     return (*(usage.get(name) or 0 for name in names), int(Decimal(usage.get("seconds") or "0") * 10**6))
 

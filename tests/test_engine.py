@@ -1,6 +1,7 @@
 """The engine: the same rows whatever the batches, each projection exactly at its checkpoint, nothing skipped."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,9 +14,8 @@ from msgspec.structs import replace
 from ledger import journal
 from ledger.database import write
 from ledger.decision import Command
-from projections import name
+from projections import model_call_stat, name
 from projections.engine import Checkpoint, Engine, checkpoints, registry, require
-from projections.model_call_stat import PART_BITS
 from schema.entry import Recorded
 from schema.errors import Rebuilding
 from tests.histories import (
@@ -35,10 +35,10 @@ from tests.histories import (
     tables,
     write_in_groups,
 )
-from tests.strategies import TORTURE_STEPS, examples, histories
+from tests.strategies import TORTURE_STEPS, examples, histories, tails
 
 
-def history_of(commands: list[Command]) -> tuple[list[Recorded], dict[str, list[tuple[object, ...]]]]:
+def history_of(commands: Sequence[Command]) -> tuple[list[Recorded], dict[str, list[tuple[object, ...]]]]:
     """The events of a history and the tables that the writer kept beside them."""
     with TemporaryDirectory() as directory, open_book(Path(directory)) as book:
         write_in_groups(book, commands, [4])
@@ -52,9 +52,10 @@ def apply(engine: Engine, events: Sequence[Recorded]) -> None:
             engine.apply(events[0].position - 1, events)
 
 
-def check_batches(commands: list[Command], batches: list[tuple[int, bool]]) -> None:
-    events, live = history_of(commands)
-    with scratch() as db:
+def check_batches(commands: Sequence[Command], batches: list[tuple[int, bool]], tail: int) -> None:
+    with pytest.MonkeyPatch.context() as patch, scratch() as db:
+        patch.setattr(model_call_stat, "TAIL_EVENTS", tail)
+        events, live = history_of(commands)
         engine = Engine(db)
         done = turn = 0
         while done < len(events):
@@ -70,20 +71,22 @@ batches = st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_
 
 
 @examples(40)
-@given(histories(), batches)
+@given(histories(), batches, tails)
 def test_batches_of_any_size_in_any_process_give_the_same_rows(
-    commands: list[Command], sizes: list[tuple[int, bool]]
+    commands: list[Command], sizes: list[tuple[int, bool]], tail: int
 ) -> None:
     """Applying a journal in any batches, by one process or several in turn, gives the live tables row for row."""
-    check_batches(commands, sizes)
+    check_batches(commands, sizes, tail)
 
 
 @pytest.mark.torture
 @examples(TORTURE_STEPS)
-@given(histories(80), batches)
-def test_batches_of_long_histories_give_the_same_rows(commands: list[Command], sizes: list[tuple[int, bool]]) -> None:
+@given(histories(80), batches, tails)
+def test_batches_of_long_histories_give_the_same_rows(
+    commands: list[Command], sizes: list[tuple[int, bool]], tail: int
+) -> None:
     """The same over longer histories and more of them."""
-    check_batches(commands, sizes)
+    check_batches(commands, sizes, tail)
 
 
 def test_a_small_name_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +107,7 @@ def test_a_rolled_back_batch_leaves_no_ids_behind() -> None:
     kept, live = history_of([call("b", model="kept", user_id="u")])
     with scratch() as db:
         engine = Engine(db)
-        with pytest.raises(ZeroDivisionError), write(db):
+        with suppress(ZeroDivisionError), write(db):
             engine.apply(0, lost)
             raise ZeroDivisionError
         engine.forget()
@@ -155,7 +158,7 @@ def test_the_checkpoint_moves_with_the_rows() -> None:
     """After a batch every projection is at its last event, and a roll-back takes rows and checkpoint back together."""
     events, _ = history_of(calls(3))
     with scratch() as db:
-        with pytest.raises(ZeroDivisionError), write(db):
+        with suppress(ZeroDivisionError), write(db):
             Engine(db).apply(0, events)
             raise ZeroDivisionError
         assert {each.position for each in checkpoints(db).values()} == {0}
@@ -226,4 +229,4 @@ def test_the_largest_calls_add_up_exactly(tmp_path: Path) -> None:
 
 def test_no_cell_can_overflow() -> None:
     """A cell takes at most 2^22 events of at most 10^12 each, which an SQLite integer holds."""
-    assert 2**PART_BITS * 10**12 < 2**63
+    assert 2**model_call_stat.PART_BITS * 10**12 < 2**63

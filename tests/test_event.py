@@ -88,10 +88,10 @@ def test_an_unknown_type_raises(type_: str) -> None:
 def test_a_type_is_declared_once(registry: None) -> None:
     """Two declarations of one version, or two steps from one, are a mistake that shows at import."""
     event.event("probe", 1)(type("First", (Struct,), {}))
-    with pytest.raises(ValueError, match="probe.v1 is declared twice"):
+    with pytest.raises(ValueError, match=r"probe\.v1 is declared twice"):
         event.event("probe", 1)(type("Second", (Struct,), {}))
     upcast("probe", 1)(dict)
-    with pytest.raises(ValueError, match="upcaster from probe.v1"):
+    with pytest.raises(ValueError, match=r"upcaster from probe\.v1"):
         upcast("probe", 1)(dict)
 
 

@@ -11,7 +11,7 @@ import pytest
 from ledger.database import open_writer
 from ledger.migrate import Migration, migrate, shipped, statements, status
 from schema.errors import MigrationChanged, NewerFile
-from tests.histories import NOON_US
+from tests.histories import NOON_US, Row, select
 
 FIRST = Migration(1, "first", "CREATE TABLE a (x INTEGER);\nCREATE TABLE IF NOT EXISTS b (y INTEGER);\n")
 SECOND = Migration(
@@ -28,8 +28,8 @@ def db(tmp_path: Path) -> Iterator[apsw.Connection]:
     connection.close()
 
 
-def schema_of(db: apsw.Connection) -> list[tuple[str, str]]:
-    return db.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+def schema_of(db: apsw.Connection) -> list[Row]:
+    return select(db, "SELECT name, sql FROM sqlite_schema ORDER BY name")
 
 
 def test_a_second_run_does_nothing(db: apsw.Connection) -> None:
@@ -137,13 +137,13 @@ def test_a_slower_process_finds_the_work_done(db: apsw.Connection, monkeypatch: 
     assert migrate(db, NOON_US, [FIRST]) == []
 
 
-def test_a_trigger_is_one_statement(db: apsw.Connection) -> None:
+def test_a_trigger_is_one_statement() -> None:
     """A script is cut at the ends of statements, not at semicolons inside a trigger or a text."""
     script = (
         "-- Why; and so on.\nCREATE TABLE a (x TEXT DEFAULT ';');\n"
         "CREATE TRIGGER t BEFORE DELETE ON a\nBEGIN\n    SELECT 1;\n    SELECT 2;\nEND;\n\n-- the end"
     )
-    found = statements(db, script)
+    found = statements(script)
     assert len(found) == 3
     assert found[1].rstrip().endswith("END;")
     assert "".join(found) == script

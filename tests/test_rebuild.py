@@ -1,7 +1,8 @@
 """Rebuilds: online, resumable, switched at once, and equal to what they replace."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +17,13 @@ from ledger import journal, rebuild
 from ledger.database import open_writer, write
 from ledger.decision import Command
 from ledger.ledger import Ledger
+from projections import model_call_stat
 from projections.engine import Engine, checkpoints, registry, require
 from projections.projection import SHADOW, Projection
 from schema.errors import Rebuilding, UnknownEventType
 from tests.histories import (
     NOON_US,
+    Row,
     call,
     calls,
     kinds,
@@ -29,16 +32,17 @@ from tests.histories import (
     random_history,
     reading,
     replayed,
+    select,
     tables,
     write_in_groups,
 )
-from tests.strategies import TORTURE_STEPS, examples, histories
+from tests.strategies import TORTURE_STEPS, examples, histories, tails
 
 ALL = list(registry())
 
 
 @contextmanager
-def written(data_dir: Path, commands: list[Command]) -> Iterator[apsw.Connection]:
+def written(data_dir: Path, commands: Sequence[Command]) -> Generator[apsw.Connection]:
     """A ledger with a history, and a connection to rebuild with."""
     with open_book(data_dir) as book:
         write_in_groups(book, commands, [50])
@@ -55,38 +59,55 @@ def raise_version(patch: pytest.MonkeyPatch, name: str) -> Projection:
     return registry()[name]
 
 
+def broken(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def nothing(*_: object) -> None:
+    """Stands in for what is left out."""
+
+
 def wait_until_current(ledger: Ledger) -> None:
     while ledger.readers.now(rebuild.pending):
-        threading.Event().wait(0.005)
+        time.sleep(0.005)
 
 
-def check_rebuild(commands: list[Command], step: int, order: list[str], reopen: int) -> None:
-    with TemporaryDirectory() as directory, written(Path(directory), commands) as db, pytest.MonkeyPatch.context() as p:
-        p.setattr(rebuild, "STEP_EVENTS_MAX", step)
-        live = tables(db)
-        engine = Engine(db)
-        for n, name in enumerate(order):
-            engine = Engine(db) if n % reopen == 0 else engine
-            rebuild.rebuild(db, engine, registry()[name])
-            assert tables(db) == live
-        assert rebuild.pending(db) == []
+def check_rebuild(commands: Sequence[Command], step: int, tail: int, order: list[str], reopen: int) -> None:
+    with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild, "STEP_EVENTS_MAX", step)
+        patch.setattr(model_call_stat, "TAIL_EVENTS", tail)
+        with written(Path(directory), commands) as db:
+            live = tables(db)
+            engine = Engine(db)
+            for n, name in enumerate(order):
+                engine = Engine(db) if n % reopen == 0 else engine
+                rebuild.rebuild(db, engine, registry()[name])
+                assert tables(db) == live
+            assert rebuild.pending(db) == []
+
+
+steps = st.integers(1, 7)
+orders = st.permutations(ALL)
+reopenings = st.integers(1, 3)
 
 
 @examples(20)
-@given(histories(), st.integers(1, 7), st.permutations(ALL), st.integers(1, 3))
-def test_a_rebuild_equals_what_it_replaces(commands: list[Command], step: int, order: list[str], reopen: int) -> None:
+@given(histories(), steps, tails, orders, reopenings)
+def test_a_rebuild_equals_what_it_replaces(
+    commands: list[Command], step: int, tail: int, order: list[str], reopen: int
+) -> None:
     """Every projection rebuilt from position 1, in steps of any size and in any order, is the live one row for row."""
-    check_rebuild(commands, step, order, reopen)
+    check_rebuild(commands, step, tail, order, reopen)
 
 
 @pytest.mark.torture
 @examples(TORTURE_STEPS)
-@given(histories(80), st.integers(1, 7), st.permutations(ALL), st.integers(1, 3))
+@given(histories(80), steps, tails, orders, reopenings)
 def test_a_rebuild_of_a_long_history_equals_what_it_replaces(
-    commands: list[Command], step: int, order: list[str], reopen: int
+    commands: list[Command], step: int, tail: int, order: list[str], reopen: int
 ) -> None:
     """The same over longer histories and more of them."""
-    check_rebuild(commands, step, order, reopen)
+    check_rebuild(commands, step, tail, order, reopen)
 
 
 def test_names_keep_their_ids(tmp_path: Path) -> None:
@@ -97,13 +118,13 @@ def test_names_keep_their_ids(tmp_path: Path) -> None:
         assert db.execute("SELECT id, name FROM names ORDER BY id").fetchall() == before
 
 
-def schema_of(db: apsw.Connection) -> list[tuple[str, str, str]]:
-    rows = db.execute("SELECT type, name, tbl_name FROM sqlite_schema ORDER BY 1, 2, 3").fetchall()
+def schema_of(db: apsw.Connection) -> list[Row]:
+    rows = select(db, "SELECT type, name, tbl_name FROM sqlite_schema ORDER BY 1, 2, 3")
     return [(type_, name.removesuffix("_2"), table) for type_, name, table in rows]
 
 
 def test_rebuilds_leave_the_schema_as_it_was(tmp_path: Path) -> None:
-    """After any number of rebuilds the tables, views and indexes are the same, the index names aside, which take turns."""
+    """After any number of rebuilds tables, views and indexes are the same, but for index names, which take turns."""
     with written(tmp_path, calls(5)) as db:
         before = schema_of(db)
         for n in range(4):
@@ -183,7 +204,7 @@ def test_a_failed_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         live = tables(db)
         names, engine = registry()["names"], Engine(db)
         with monkeypatch.context() as patch:
-            patch.setattr(Engine, "swap", lambda *_: 1 / 0)
+            patch.setattr(Engine, "swap", broken)
             with pytest.raises(ZeroDivisionError):
                 rebuild.rebuild(db, engine, names)
         assert checkpoints(db)["names"].shadow_position == 0
@@ -192,7 +213,7 @@ def test_a_failed_step_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_new_version_is_rebuilt_while_writes_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an upgrade the ledger opens at once: writes go on, reads of the changed projection wait, then it switches."""
+    """After an upgrade the ledger opens at once: writes go on, reads of what changed are refused, then it switches."""
     with open_ledger(tmp_path) as ledger:
         ledger.execute_now(calls(30))
     raise_version(monkeypatch, "model_call_stats")
@@ -263,7 +284,7 @@ def test_a_projection_that_is_behind_catches_up_at_open(tmp_path: Path, monkeypa
     """Events that a projection missed are applied at the next open, in order and once."""
     with open_book(tmp_path) as book, monkeypatch.context() as patch:
         book.write(calls(3))
-        patch.setattr(Engine, "apply", lambda *_: None)
+        patch.setattr(Engine, "apply", nothing)
         book.write(calls(4, prefix="missed", model="new"))
     with open_ledger(tmp_path) as ledger:
         assert ledger.readers.now(rebuild.pending) == []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import apsw
 import pytest
@@ -29,6 +30,7 @@ from tests.histories import (
     MINUTE_US,
     NOON_US,
     SECOND_US,
+    Row,
     appended,
     call,
     calls,
@@ -41,6 +43,7 @@ from tests.histories import (
     open_book,
     open_ledger,
     reading,
+    select,
     start,
     stat_cells,
     sweep,
@@ -58,9 +61,9 @@ def paths(error: LedgerError) -> list[str]:
     return [each.path for each in error.errors]
 
 
-def events_in(path: Path) -> list[tuple[str, str]]:
+def events_in(path: Path) -> list[Row]:
     with reading(path) as db:
-        return db.execute("SELECT type, id FROM events ORDER BY position").fetchall()
+        return select(db, "SELECT type, id FROM events ORDER BY position")
 
 
 # Once
@@ -187,7 +190,7 @@ def test_an_entry_too_large_is_refused_alone(tmp_path: Path) -> None:
 
 
 def test_recorded_at_never_runs_backwards(tmp_path: Path) -> None:
-    """A command that was received earlier than the last event gets the last event's time, in its group or a later one."""
+    """A command that was received earlier than the last event gets that one's time, in its group or a later one."""
     times = [NOON_US, NOON_US - SECOND_US, NOON_US + 5, NOON_US + 4]
     with open_book(tmp_path) as book:
         outcomes = book.write([call(f"c-{n}", at_us=at_us) for n, at_us in enumerate(times)])
@@ -235,11 +238,12 @@ def test_an_end_needs_a_start(tmp_path: Path) -> None:
 
 def test_a_call_ends_once(tmp_path: Path) -> None:
     """The same end again is a duplicate with the first receipt; another end is refused with what differs."""
-    end = {"usage": {"output_tokens": 2}, "duration_ms": 7}
+    end: dict[str, Any] = {"usage": {"output_tokens": 2}, "duration_ms": 7}
+    other: dict[str, Any] = {**end, "duration_ms": 8}
     with open_book(tmp_path) as book:
         book.write([start()])
         first, again = book.write([finish(**end), finish(at_us=NOON_US + 9, **end)])
-        later = book.write([finish(**end), finish(**{**end, "duration_ms": 8}), finish(status="failed", **end)])
+        later = book.write([finish(**end), finish(**other), finish(status="failed", **end)])
         assert [kind_of(o) for o in (first, again, *later)] == [
             "accepted", "duplicate", "duplicate", "already_finished", "already_finished",
         ]  # fmt: skip

@@ -40,10 +40,10 @@ async def stream_events(request: Request[Any, Any, Any]) -> Stream:
     """Server-Sent Events: `id` is the position, `data` the entry. Resumes from `Last-Event-ID`."""
     params = query.parse(request, query.StreamParams)
     tail = services_of(request.app).tail
-    tail.admit()
-    after = _last_event_id(request.headers.get("last-event-id")) or params.after
+    last = _last_event_id(request.headers.get("last-event-id"))
+    stream = await tail.open(params.after if last is None else last)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(tail.follow(after), media_type="text/event-stream", headers=headers)
+    return Stream(stream, media_type="text/event-stream", headers=headers)
 
 
 def _last_event_id(text: str | None) -> int | None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from api import body as bodies
 from api import query
-from api.auth import POSTERS, READERS, TRAIL_READERS, header, own_app, principal_of
+from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
 from api.body import Item, Rejected
 from api.openapi import documented
 from api.problems import Problem, problem

@@ -1,7 +1,7 @@
 """Model calls: recorded whole, or started and then ended, failed or timed out."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 import apsw
 import msgspec
@@ -13,7 +13,6 @@ from schema.entry import NewEvent, Recorded
 from schema.errors import AlreadyFinished, FieldError, IdConflict, InvalidInput, NotFound
 from schema.model_call import (
     FinishModelCall,
-    ModelCall,
     ModelCallCompleted,
     ModelCallFailed,
     ModelCallStarted,
@@ -26,8 +25,6 @@ from schema.model_call import (
     subject_of,
 )
 from schema.times import format_time, parse_time
-
-M = TypeVar("M", bound=ModelCallStarted | ModelCallTimedOut | ModelCall)
 
 
 def _load_recorded(db: apsw.Connection, ws: WorkingSet, commands: Sequence[RecordModelCall]) -> None:
@@ -137,16 +134,19 @@ def _merged(
 ) -> ModelCallCompleted | ModelCallFailed:
     """The whole call: the start's fields, replaced by what the end says."""
     end = command.end
-    if end.started_at is not None and accept_time(end.started_at, command.received_at_us) != parse_time(started.started_at):
+    began_at_us = parse_time(started.started_at)
+    if end.started_at is not None and accept_time(end.started_at, command.received_at_us) != began_at_us:
         raise InvalidInput(errors=(FieldError("$.started_at", "A call's start cannot change; leave it out"),))
-    fields = {name: value for name, value in msgspec.structs.asdict(started).items() if name != "times_out_at"}
-    given = {
+    fields: dict[str, Any] = msgspec.structs.asdict(started)
+    del fields["times_out_at"]
+    given: dict[str, Any] = {
         name: value
         for name, value in msgspec.structs.asdict(end).items()
         if value is not None and name not in {"id", "app", "status", "started_at"}
     }
     kind = ModelCallCompleted if command.status == "success" else ModelCallFailed
-    call = kind(**{**fields, **given, "status": command.status, "started": began.position})
+    whole: dict[str, Any] = {**fields, **given, "status": command.status, "started": began.position}
+    call = kind(**whole)
     accept_details(call)
     return call
 

@@ -11,10 +11,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ledger.rebuild import STEP_EVENTS_MAX
 from ops.bench import ingest, statistics
 from ops.bench.build import build_ledger
 from ops.bench.replay import bare_rebuild_events_per_s, rebuild_events_per_s
-from ledger.rebuild import STEP_EVENTS_MAX
 from schema.times import DAY_US
 
 BATCH_COUNT = int(os.environ.get("BENCH_BATCH_CALLS", "100000"))
@@ -66,7 +66,7 @@ def _batches() -> tuple[list[Row], object]:
     for run in runs:
         plain = sum(run.plain_floor) / len(run.plain_floor)
         rows += [
-            _row(f"batches of 500, {run.ids} ids", run.calls_per_s, plain, f"plain SQLite, {run.rows_per_commit} a commit"),
+            _row(f"batches of 500, {run.ids}", run.calls_per_s, plain, f"plain SQLite, {run.rows_per_commit} a commit"),
             _row("  against our own tables", run.calls_per_s, run.own_tables_floor, "our tables by executemany"),
             _row("  replay over HTTP", run.replay_per_s, run.bare_replay_per_s, "the same pages, no server"),
         ]

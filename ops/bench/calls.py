@@ -30,7 +30,9 @@ class BenchCall(Struct):
     body: bytes
 
 
-def bench_calls(count: int, *, seed: int = 1, random_ids: bool = False, scattered: bool = False, step_us: int = STEP_US) -> Iterator[BenchCall]:
+def bench_calls(
+    count: int, *, seed: int = 1, random_ids: bool = False, scattered: bool = False, step_us: int = STEP_US
+) -> Iterator[BenchCall]:
     """Calls in time order. Ids are UUIDv7-shaped (time-ordered) unless `random_ids`."""
     draw = random.Random(seed)  # noqa: S311 - sample data
     for n in range(count):

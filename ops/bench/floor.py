@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from ledger.database import open_writer
 from ops.bench.calls import BenchCall
+from projections.bulk import Row
 from schema.times import HOUR_US
 
 PLAIN_SCHEMA = """
@@ -68,7 +70,7 @@ def _open_plain(path: Path) -> apsw.Connection:
     return db
 
 
-def _event_rows(part: Sequence[BenchCall], entries: Sequence[str], first: int) -> list[tuple[object, ...]]:
+def _event_rows(part: Sequence[BenchCall], entries: Sequence[str], first: int) -> list[Row]:
     return [
         (
             first + n + 1, f"/apps/{call.app}/model_call", call.id, "model_call.recorded.v1",
@@ -78,7 +80,7 @@ def _event_rows(part: Sequence[BenchCall], entries: Sequence[str], first: int) -
     ]  # fmt: skip
 
 
-def _call_rows(part: Sequence[BenchCall], first: int) -> list[tuple[object, ...]]:
+def _call_rows(part: Sequence[BenchCall], first: int) -> list[Row]:
     return [
         (
             first + n + 1, call.app, call.id, "openai", call.model, "chat_completion", "success", call.user_id,
@@ -88,7 +90,7 @@ def _call_rows(part: Sequence[BenchCall], first: int) -> list[tuple[object, ...]
     ]  # fmt: skip
 
 
-def _hour_rows(part: Sequence[BenchCall]) -> Iterator[tuple[object, ...]]:
+def _hour_rows(part: Sequence[BenchCall]) -> Iterator[Row]:
     sums: dict[tuple[str, int], list[int]] = {}
     for call in part:
         row = sums.setdefault((call.user_id, call.started_at_us // HOUR_US), [0, 0, 0])
@@ -123,5 +125,6 @@ def copy_of(source: Path, directory: Path, rows_per_commit: int) -> float:
 
 def _clone(db: apsw.Connection, table: str) -> None:
     query = "SELECT sql FROM source.sqlite_schema WHERE tbl_name = ? AND type IN ('table', 'index') AND sql IS NOT NULL"
-    for (sql,) in db.execute(query, (table,)).fetchall():
+    rows: list[Any] = db.execute(query, (table,)).fetchall()
+    for (sql,) in rows:
         db.execute(sql)

@@ -1,7 +1,7 @@
 """Posting usage over HTTP: batches against the bare SQLite floor, single posts against a no-op route."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -53,7 +53,7 @@ class SingleResult(Struct):
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def scratch() -> Generator[Path]:
     """A directory on the disk that is measured, removed afterwards."""
     directory = Path(mkdtemp(prefix="bench-", dir="."))
     try:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,11 +32,9 @@ class Service(Struct):
 
 
 @contextmanager
-def ledger_service(data_dir: Path) -> Iterator[Service]:
+def ledger_service(data_dir: Path) -> Generator[Service]:
     """The service on a new ledger, durability full, one worker."""
-    init = subprocess.run(
-        [*CLI, "init", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True
-    )
+    init = subprocess.run([*CLI, "init", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True)
     port = free_port()
     command = [*CLI, "serve", "--data-dir", str(data_dir), "--port", str(port)]
     with _process(command, f"http://127.0.0.1:{port}/health/ready") as pid:
@@ -44,12 +42,12 @@ def ledger_service(data_dir: Path) -> Iterator[Service]:
 
 
 @contextmanager
-def noop_service() -> Iterator[Service]:
+def noop_service() -> Generator[Service]:
     """The no-op route."""
     port = free_port()
     command = [
-        sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), "--no-ws", "--http", "1",
-        "--log-level", "error", "ops.bench.noop:create_app",
+        sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), "--no-ws",
+        "--http", "1", "--log-level", "error", "ops.bench.noop:create_app",
     ]  # fmt: skip
     with _process(command, f"http://127.0.0.1:{port}/") as pid:
         yield Service("127.0.0.1", port, "none", pid)
@@ -64,7 +62,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], url: str) -> Iterator[int]:
+def _process(command: list[str], url: str) -> Generator[int]:
     process = subprocess.Popen(command, env={**os.environ, "USAGE_LEDGER_LOG_LEVEL": "warning"})
     try:
         _wait(process, url)
