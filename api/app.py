@@ -8,7 +8,6 @@ import structlog
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
 from api.gate import gate
@@ -61,7 +60,7 @@ def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) 
             HTTPException: on_http_exception,
             Exception: on_exception,
         },
-        openapi_config=OpenAPIConfig(title="Usage Ledger", version="1", path="/openapi-internal", render_plugins=[]),
+        openapi_config=None,  # `api/openapi.py` makes the document, and /schema serves it
     )
 
 

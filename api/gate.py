@@ -7,8 +7,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import ANYONE, ROLES, authenticate, header
 from api.metrics import count_response
+from api.problems import status_of
 from api.services import services_of
-from schema.errors import Forbidden
+from schema.errors import Forbidden, LedgerError
 
 
 def gate(app: ASGIApp) -> ASGIApp:
@@ -20,7 +21,11 @@ def gate(app: ASGIApp) -> ASGIApp:
                 count_response(scope, message["status"])
             await send(message)
 
-        _admit(scope)
+        try:
+            _admit(scope)
+        except LedgerError as error:
+            count_response(scope, status_of(error))
+            raise
         await app(scope, receive, counted)
 
     return enter

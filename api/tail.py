@@ -48,7 +48,6 @@ class Tail:
         The first item is empty: with it the follower is counted, until the stream ends or is let go.
         """
         self.streams += 1
-        self._watch()
         try:
             yield b""
             yield f"retry: {RETRY_MS}\n\n".encode()
@@ -70,6 +69,7 @@ class Tail:
 
     async def _grown(self, after: int) -> bool:
         """Wait until there is more; False when it is time for a heartbeat."""
+        self._watch()
         try:
             async with asyncio.timeout(self.settings.sse_heartbeat_s), self._changed:
                 await self._changed.wait_for(lambda: self.position > after or self._stopped)

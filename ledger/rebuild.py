@@ -4,7 +4,7 @@ Every step is one bounded write transaction that reads where it is from the file
 and several processes may step the same rebuild.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import apsw
 
@@ -12,10 +12,12 @@ from ledger import journal
 from ledger.database import write
 from projections.engine import Checkpoint, Engine, checkpoints, registry
 from projections.projection import Projection
+from schema.entry import Recorded
 
 STEP_EVENTS_MAX = 2_000
 
 Progress = Callable[[str, int, int], None]
+ReadPage = Callable[[apsw.Connection, int, int], Sequence[Recorded]]
 
 
 def quiet(name: str, position: int, head: int) -> None:
@@ -47,10 +49,33 @@ def bring_up(db: apsw.Connection, engine: Engine, projection: Projection, progre
 
 def rebuild(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> None:
     """Build the projection anew from position 1 and put it in the place of the live one."""
+    rebuild_together(db, engine, [projection], progress)
+
+
+def rebuild_together(
+    db: apsw.Connection, engine: Engine, projections: Sequence[Projection], progress: Progress = quiet
+) -> None:
+    """Rebuild several projections side by side, so that each page of the journal is read and decoded once."""
     with write(db):
-        engine.begin_shadow(projection)
-    while not rebuild_step(db, engine, projection, progress):
-        pass
+        for projection in projections:
+            engine.begin_shadow(projection)
+    read = _LastPage()
+    left = list(projections)
+    while left:
+        left = [projection for projection in left if not rebuild_step(db, engine, projection, progress, read)]
+
+
+class _LastPage:
+    """Reads the journal, keeping the last full page: entries never change."""
+
+    def __init__(self) -> None:
+        self._after = -1
+        self._events: Sequence[Recorded] = ()
+
+    def __call__(self, db: apsw.Connection, after: int, limit: int) -> Sequence[Recorded]:
+        if after != self._after or len(self._events) < limit:
+            self._after, self._events = after, journal.read(db, after, limit)
+        return self._events
 
 
 def catch_up_step(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> bool:
@@ -70,7 +95,13 @@ def catch_up_step(db: apsw.Connection, engine: Engine, projection: Projection, p
     return position >= head
 
 
-def rebuild_step(db: apsw.Connection, engine: Engine, projection: Projection, progress: Progress = quiet) -> bool:
+def rebuild_step(
+    db: apsw.Connection,
+    engine: Engine,
+    projection: Projection,
+    progress: Progress = quiet,
+    read: ReadPage = journal.read,
+) -> bool:
     """Apply the next events to the replacement; at the head, swap in the same transaction. True when swapped."""
     try:
         with write(db):
@@ -79,7 +110,7 @@ def rebuild_step(db: apsw.Connection, engine: Engine, projection: Projection, pr
             if checkpoint is None:
                 return True
             position = checkpoint.shadow_position or 0
-            events = journal.read(db, position, STEP_EVENTS_MAX)
+            events = read(db, position, STEP_EVENTS_MAX)
             if events:
                 engine.apply_shadow(projection, events)
                 position = events[-1].position

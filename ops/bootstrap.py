@@ -3,6 +3,8 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from api.settings import ApiSettings
 from ledger.ledger import LEDGER_FILE, Ledger
@@ -11,6 +13,12 @@ from ledger.rebuild import Progress
 from ops.settings import Settings
 from schema.errors import NoLedger
 from schema.times import SECOND_US
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+if TYPE_CHECKING:
+    from litestar import Litestar
 
 
 def clock_us() -> int:

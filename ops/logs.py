@@ -56,9 +56,7 @@ def standard_config(level: str, format_: LogFormat) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": "ops.logs.formatter", "format_": format_}},
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "line"}
-        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "line"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         # The server tells of every start and stop of a worker at info, and HTTP clients of every request.
         "loggers": {

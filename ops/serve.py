@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -57,8 +58,12 @@ class Server(MPServer):
 
     def startup(self, spawn_target: Any, target_loader: Any) -> None:  # noqa: ANN401 - granian's own
         self.on_startup(_ignore_interrupt)
-        super().startup(spawn_target, target_loader)
-        signal.signal(signal.SIGINT, self.signal_handler_interrupt)
+        super().startup(spawn_target, target_loader)  # pyright: ignore[reportUnknownMemberType]
+        signal.signal(signal.SIGINT, self._interrupted)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
+        self.interrupt_signal = True
+        self.main_loop_interrupt.set()
 
 
 def _ignore_interrupt() -> None:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import apsw
@@ -22,6 +23,7 @@ SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands an
 
 Cell = tuple[int, tuple[int, ...]]
 Sums = list[int]
+Rows = list[tuple[int, ...]]
 
 _FROM_CALLS = {
     "calls": "1",
@@ -127,8 +129,8 @@ def _rollup_rows(
             raise InvalidInput(errors=(FieldError("$.from", "The range is too long for this filter"),))
     zeros = [(f"{d} = 0", ()) for d in DIMENSIONS if d not in rollup.dimensions]
     where, bound = all_of([*zeros, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
-    source = f"model_call_stats s ON rollup = {rollup.code} AND {place}"
-    return _summed(db, query, source, where, (_json(parts), *bound), {m: m for m in MEASURES})
+    source = f"model_call_stats s ON rollup = {rollup.code} AND {place} WHERE {where}"
+    return _summed(db, query, source, (_json(parts), *bound), {m: m for m in MEASURES})
 
 
 def _clipped(parts: list[tuple[int, int, int]], low: int, high: int) -> list[tuple[int, int, int]]:
@@ -146,7 +148,7 @@ def _tail_rows(
     hour = f"started_at_us / {HOUR_US} * {HOUR_US} AS hour"
     sql = f"SELECT {keys.replace('hour', hour, 1)}, {sums} FROM {DELTAS} WHERE {where} GROUP BY {keys}"
     lows = [low for _, low, _ in parts]
-    for started, *row in db.execute(sql, bound):
+    for started, *row in cast("Rows", db.execute(sql, bound)):
         at = bisect_right(lows, started) - 1
         if at >= 0 and started < parts[at][2]:
             yield (parts[at][0], *row)
@@ -158,10 +160,9 @@ def _call_rows(
     if not parts:
         return ()
     where, bound = all_of(conditions(query.filter, dimensions))
-    source = "model_calls s ON started_at_us >= b.low AND started_at_us < b.high"
     finished = "status IS NOT (SELECT id FROM names WHERE name = 'processing')"
-    expressions = {m: _FROM_CALLS.get(m, m) for m in MEASURES}
-    return _summed(db, query, source, f"{finished} AND {where}", (_json(parts), *bound), expressions)
+    source = f"model_calls s ON started_at_us >= b.low AND started_at_us < b.high WHERE {finished} AND {where}"
+    return _summed(db, query, source, (_json(parts), *bound), {m: _FROM_CALLS.get(m, m) for m in MEASURES})
 
 
 def _json(parts: Sequence[tuple[int, int, int]]) -> str:
@@ -169,24 +170,19 @@ def _json(parts: Sequence[tuple[int, int, int]]) -> str:
 
 
 def _summed(
-    db: apsw.Connection,
-    query: StatQuery,
-    source: str,
-    where: str,
-    bound: tuple[Value, ...],
-    measures: dict[str, str],
-) -> list[tuple[int, ...]]:
+    db: apsw.Connection, query: StatQuery, source: str, bound: tuple[Value, ...], measures: dict[str, str]
+) -> Rows:
     keys = ", ".join(["i", *query.group_by, "status"])
-    tail = f"FROM {_SEGMENTS} CROSS JOIN {source} WHERE {where} GROUP BY {keys}"
+    tail = f"FROM {_SEGMENTS} CROSS JOIN {source} GROUP BY {keys}"
     try:
         plain = ", ".join(f"sum({m})" for m in measures.values())
-        return db.execute(f"SELECT {keys}, {plain} {tail}", bound).fetchall()
+        return cast("Rows", db.execute(f"SELECT {keys}, {plain} {tail}", bound).fetchall())
     except apsw.SQLError as error:
         if "integer overflow" not in str(error):
             raise
     halves = ", ".join(f"sum(({m}) / {SPLIT}), sum(({m}) % {SPLIT})" for m in measures.values())
     width = len(query.group_by) + 2
-    rows = db.execute(f"SELECT {keys}, {halves} {tail}", bound)
+    rows = cast("Rows", db.execute(f"SELECT {keys}, {halves} {tail}", bound).fetchall())
     return [(*row[:width], *_joined(row[width:])) for row in rows]
 
 

@@ -1,7 +1,7 @@
 """Accepting a decoded call: its normal form, its bounds, and when two contents are the same."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -144,6 +144,5 @@ def _depth(value: Any, limit: int) -> int:  # noqa: ANN401 - free data is of any
         return 0
     if limit == 0:
         return 1
-    nested: dict[str, Any] | list[Any] = value
-    children: Iterable[Any] = nested.values() if isinstance(nested, dict) else nested
+    children = cast("Iterable[Any]", value.values() if isinstance(value, dict) else value)
     return 1 + max((_depth(child, limit - 1) for child in children), default=0)

@@ -7,7 +7,7 @@ that every version ever written still decodes.
 import importlib
 import pkgutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -98,10 +98,14 @@ def decode(position: int, type_: str, entry: str | bytes) -> Recorded:
     return _recorded(position, msgspec.structs.replace(raw, data=data))
 
 
+# Events of one group share their time of recording.
+_recorded_at = lru_cache(maxsize=256)(parse_time)
+
+
 def _recorded(position: int, entry: Entry[Any]) -> Recorded:
     return Recorded(
         position,
-        parse_time(entry.recordedtime),
+        _recorded_at(entry.recordedtime),
         entry.source,
         entry.id,
         entry.type,

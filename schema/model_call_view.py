@@ -104,6 +104,5 @@ def view(recorded: Recorded) -> ModelCallView:
     return ModelCallView(recorded_at=format_time(recorded.recorded_at_us), position=recorded.position, **fields)
 
 
-_VIEWED = tuple(
-    f for f in ModelCallView.__struct_fields__ if f in {*ModelCall.__struct_fields__, *ModelCallStarted.__struct_fields__}
-)  # fmt: skip
+_STORED = {*ModelCall.__struct_fields__, *ModelCallStarted.__struct_fields__}
+_VIEWED = tuple(field for field in ModelCallView.__struct_fields__ if field in _STORED)

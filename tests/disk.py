@@ -5,6 +5,7 @@ what it should have written to the next one.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -18,12 +19,33 @@ _numbers = count(1)
 Fails = Callable[[str, str, int], bool]
 
 
+@dataclass(frozen=True)
+class Operation:
+    """Something done to a file: data written at an offset; None: cut off there; `sync`: all before it is stable."""
+
+    path: str
+    offset: int = 0
+    data: bytes | None = None
+    sync: bool = False
+
+    def change(self, image: bytearray) -> None:
+        """Do it to a file in memory."""
+        if self.data is None:
+            del image[self.offset :]
+            return
+        image.extend(bytes(max(0, self.offset - len(image))))
+        image[self.offset : self.offset + len(self.data)] = self.data
+
+
 def never(operation: str, file: str, number: int) -> bool:
     return False
 
 
 class Disk(apsw.VFS):
-    """Pass `open_connection` to a writer. `fails` decides on each operation; `failed` counts those it stopped."""
+    """Pass `open_connection` to a writer. `fails` decides on each operation; `failed` counts those it stopped.
+
+    `log` has each operation that was done, in order, and whatever a test puts in between.
+    """
 
     def __init__(self) -> None:
         self.name = f"disk-{next(_numbers)}"
@@ -31,7 +53,8 @@ class Disk(apsw.VFS):
         self.counted: dict[tuple[str, str], int] = {}
         self.failed = 0
         self.synced: dict[str, bytearray] = {}
-        self.pending: dict[str, list[tuple[int, bytes | None]]] = {}
+        self.pending: dict[str, list[Operation]] = {}
+        self.log: list[Operation | None] = []
         super().__init__(self.name, "unix")
 
     def fail_wal(self, operation: str, first: int, failures: int) -> None:
@@ -58,6 +81,7 @@ class Disk(apsw.VFS):
         super().xDelete(filename, syncdir)
         self.synced.pop(filename, None)
         self.pending.pop(filename, None)
+        self.log.append(Operation(filename))
 
     def meet(self, operation: str, path: str, result: int) -> None:
         """Count an operation, and fail it if it is to fail."""
@@ -71,14 +95,15 @@ class Disk(apsw.VFS):
 
     def sync(self, path: str) -> None:
         """All that is pending reaches the platter."""
-        image = self.synced[path]
-        for offset, data in self.pending[path]:
-            if data is None:
-                del image[offset:]
-                continue
-            image.extend(bytes(max(0, offset - len(image))))
-            image[offset : offset + len(data)] = data
+        for operation in self.pending[path]:
+            operation.change(self.synced[path])
         self.pending[path].clear()
+        self.log.append(Operation(path, sync=True))
+
+    def done(self, operation: Operation) -> None:
+        """Remember what the next sync has to bring to the platter."""
+        self.pending[operation.path].append(operation)
+        self.log.append(operation)
 
     def after_power_cut(self, directory: Path) -> Path:
         """What was synced, as files in a directory; returns the ledger's."""
@@ -98,12 +123,12 @@ class File(apsw.VFSFile):
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802  # pyright: ignore[reportIncompatibleMethodOverride]
         self.disk.meet("write", self.path, apsw.SQLITE_IOERR_WRITE)
         super().xWrite(data, offset)
-        self.disk.pending[self.path].append((offset, bytes(data)))
+        self.disk.done(Operation(self.path, offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - APSW names it
         self.disk.meet("truncate", self.path, apsw.SQLITE_IOERR_TRUNCATE)
         super().xTruncate(newsize)
-        self.disk.pending[self.path].append((newsize, None))
+        self.disk.done(Operation(self.path, newsize))
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - APSW names it
         self.disk.meet("sync", self.path, apsw.SQLITE_IOERR_FSYNC)

@@ -95,7 +95,7 @@ _sweeps = st.tuples(st.just("sweep"), waits_us, st.integers(1, 3))
 _repeats = st.tuples(st.just("repeat"), waits_us, st.integers(0, 100))
 
 
-def _command(step: Step, now_us: int, before: list[Command]) -> Command:
+def _command(step: Any, now_us: int, before: list[Command]) -> Command:  # noqa: ANN401 - a tuple of any width
     match step:
         case ("record", _, id_, app, back_us, status, shared, final):
             return call(id_, app=app, at_us=now_us, started_us=now_us - back_us, status=status, **{**shared, **final})
@@ -106,8 +106,10 @@ def _command(step: Step, now_us: int, before: list[Command]) -> Command:
             return finish(id_, status, app=app, at_us=now_us, **{**shared, **final})
         case ("repeat", _, n) if before:
             return repeated(before[n % len(before)], now_us)
+        case (_, _, n):
+            return sweep(now_us, n)
         case _:
-            return sweep(now_us, step[2])
+            raise TypeError(step)
 
 
 def _history(steps: list[Step]) -> list[Command]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,16 +31,19 @@ OPTIONS = ("--app", "ide", "--provider", "azure", "--model", "gpt-4")
 
 
 def trace(tmp_path: Path, rows: int, *, first: int = 0) -> Path:
-    lines = [f"2023-11-16 18:17:{n // 1000 % 60:02d}.{n % 1000:03d}0000,{n + 1},7\n" for n in range(first, first + rows)]
+    lines = [
+        f"2023-11-16 18:17:{n // 1000 % 60:02d}.{n % 1000:03d}0000,{n + 1},7\n" for n in range(first, first + rows)
+    ]
     path = tmp_path / f"trace-{first}-{rows}.csv"
     path.write_text(HEADER + "".join(lines))
     return path
 
 
-def totals(data_dir: Path) -> tuple[int, int, int]:
+def totals(data_dir: Path) -> tuple[Any, ...]:
     db = open_reader(data_dir / LEDGER_FILE)
     try:
-        return db.execute("SELECT count(*), sum(input_tokens), sum(output_tokens) FROM model_calls").fetchall()[0]
+        [row] = db.execute("SELECT count(*), sum(input_tokens), sum(output_tokens) FROM model_calls")
+        return row
     finally:
         db.close()
 
@@ -114,7 +118,7 @@ def test_over_http_the_same_counts_come_back(tmp_path: Path) -> None:
 
 
 def test_a_key_that_may_not_is_refused_with_the_services_words(tmp_path: Path) -> None:
-    with serving(tmp_path) as service, pytest.raises(ServiceRefused, match="401.*unauthenticated"):
+    with serving(tmp_path) as service, pytest.raises(ServiceRefused, match=r"401.*unauthenticated"):
         import_calls(calls(1), over_http(posting(service, "ulk_no_body")), lambda _: None)
 
 

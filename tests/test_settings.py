@@ -116,7 +116,7 @@ def test_other_values_are_logged(name: str) -> None:
 def test_an_error_is_logged_with_its_cause(format_: str) -> None:
     with captured_log("console" if format_ == "console" else "json") as text:
         try:
-            raise ValueError("the cause")
+            int("the cause")
         except ValueError:
             structlog.get_logger().exception("failed")
     assert "the cause" in text()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import apsw
 import pytest
@@ -24,7 +23,7 @@ from projections import engine
 from projections.projection import Target
 from schema.entry import Recorded
 from schema.errors import AlreadyFinished, IdConflict, LedgerError, NotFound, StorageUnavailable
-from schema.model_call import ModelCallCompleted, RecordModelCall
+from schema.model_call import FinalStatus, FinishModelCall, ModelCallCompleted, RecordModelCall
 from schema.model_call_view import receipt
 from tests.histories import (
     MINUTE_US,
@@ -238,12 +237,14 @@ def test_an_end_needs_a_start(tmp_path: Path) -> None:
 
 def test_a_call_ends_once(tmp_path: Path) -> None:
     """The same end again is a duplicate with the first receipt; another end is refused with what differs."""
-    end: dict[str, Any] = {"usage": {"output_tokens": 2}, "duration_ms": 7}
-    other: dict[str, Any] = {**end, "duration_ms": 8}
+
+    def end(status: FinalStatus = "success", *, at_us: int = NOON_US, duration_ms: int = 7) -> FinishModelCall:
+        return finish(status=status, at_us=at_us, usage={"output_tokens": 2}, duration_ms=duration_ms)
+
     with open_book(tmp_path) as book:
         book.write([start()])
-        first, again = book.write([finish(**end), finish(at_us=NOON_US + 9, **end)])
-        later = book.write([finish(**end), finish(**other), finish(status="failed", **end)])
+        first, again = book.write([end(), end(at_us=NOON_US + 9)])
+        later = book.write([end(), end(duration_ms=8), end("failed")])
         assert [kind_of(o) for o in (first, again, *later)] == [
             "accepted", "duplicate", "duplicate", "already_finished", "already_finished",
         ]  # fmt: skip

@@ -14,13 +14,17 @@ from schema.errors import FieldError, InvalidInput
 from schema.paging import LIMIT_MAX, bounded_limit
 
 NEXT_AFTER = "Next-After"
+LAST_EVENT_ID = "Last-Event-ID"
 POSITION_DIGITS_MAX = 18
 
 
 @get(
     "/v1/events",
-    **documented(REPLAYERS, "Replay entries", query=query.EventParams, responses={200: "application/x-ndjson"}),
-)
+    **documented(
+        REPLAYERS, "Replay entries", query=query.EventParams, responses={200: "application/x-ndjson"},
+        sends={NEXT_AFTER: "The position after which the next page begins."},
+    ),
+)  # fmt: skip
 async def get_events(request: Request[Any, Any, Any]) -> Response[bytes]:
     """One entry a line, in order. The `Next-After` header says where the next page begins; the head ends it."""
     params = query.parse(request, query.EventParams)
@@ -34,13 +38,16 @@ async def get_events(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 @get(
     "/v1/events/stream",
-    **documented(REPLAYERS, "Follow entries", query=query.StreamParams, responses={200: "text/event-stream"}),
-)
+    **documented(
+        REPLAYERS, "Follow entries", query=query.StreamParams, responses={200: "text/event-stream"},
+        headers={LAST_EVENT_ID: "The last position seen; the stream goes on after it, whatever `after` says."},
+    ),
+)  # fmt: skip
 async def stream_events(request: Request[Any, Any, Any]) -> Stream:
     """Server-Sent Events: `id` is the position, `data` the entry. Resumes from `Last-Event-ID`."""
     params = query.parse(request, query.StreamParams)
     tail = services_of(request.app).tail
-    last = _last_event_id(request.headers.get("last-event-id"))
+    last = _last_event_id(request.headers.get(LAST_EVENT_ID))
     stream = await tail.open(params.after if last is None else last)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return Stream(stream, media_type="text/event-stream", headers=headers)
@@ -50,7 +57,7 @@ def _last_event_id(text: str | None) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS_MAX):
-        raise InvalidInput(errors=(FieldError("Last-Event-ID", "Expected a position, as in the stream's ids"),))
+        raise InvalidInput(errors=(FieldError(LAST_EVENT_ID, "Expected a position, as in the stream's ids"),))
     return int(text)
 
 

@@ -33,7 +33,7 @@ class Ready(Struct, kw_only=True, omit_defaults=True):
 
 
 @get("/health/live", **documented(ANYONE, "Is the process alive", responses={200: Live}))
-async def get_live(request: AnyRequest) -> Response[bytes]:
+async def get_live() -> Response[bytes]:
     """Needs no key."""
     return json(Live())
 

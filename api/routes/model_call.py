@@ -60,7 +60,7 @@ class BatchParams(Struct, kw_only=True, forbid_unknown_fields=True):
     "/v1/model-calls",
     **documented(
         POSTERS, "Post finished calls", body=ModelCall | list[ModelCall], query=BatchParams,
-        responses={200: Receipt, 201: Receipt, 207: BatchResult}, ndjson=True,
+        responses={200: Receipt, 201: Receipt, 207: BatchResult}, lines=ModelCall,
     ),
 )  # fmt: skip
 async def post_model_calls(request: AnyRequest) -> Response[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from ledger.database import open_reader, open_writer
-from ledger.rebuild import rebuild
+from ledger.rebuild import rebuild_together
 from ops.bench import floor, load
 from ops.bench.calls import BenchCall
 from ops.bench.service import Service
@@ -47,7 +47,7 @@ def rebuild_events_per_s(path: Path, events: int) -> float:
     """Events per second of a rebuild of every projection, decoding once, in steps of the ledger's own size."""
     db = open_writer(path)
     start = time.perf_counter()
-    rebuild(db, Engine(db), list(registry().values()))
+    rebuild_together(db, Engine(db), list(registry().values()))
     seconds = time.perf_counter() - start
     db.close()
     return events / seconds

@@ -30,8 +30,7 @@ def rebuild_command(settings: Settings, names: tuple[str, ...], *, as_json: bool
             migrate(db, clock_us())
             engine = Engine(db)
             rebuild.prepare(db, engine, progress)
-            for projection in wanted:
-                rebuild.rebuild(db, engine, projection, progress)
+            rebuild.rebuild_together(db, engine, wanted, progress)
         finally:
             db.close()
     rebuilt = [projection.name for projection in wanted]
