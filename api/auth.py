@@ -4,11 +4,11 @@ import hmac
 from hashlib import sha256
 from typing import Any
 
-import apsw
 from litestar import Request
 from litestar.types import Scope
 
 from api.services import services_of
+from ledger.database import Connection
 from projections import key as keys
 from schema.errors import Forbidden, Unauthenticated
 from schema.key import Principal, Role
@@ -27,7 +27,7 @@ KEY_CHARS_MAX = 128
 KEY_PARTS = 3
 
 
-def authenticate(db: apsw.Connection, header: bytes | None) -> Principal:
+def authenticate(db: Connection, header: bytes | None) -> Principal:
     """The principal of an Authorization header, looked up in the ledger as it is now; raises Unauthenticated."""
     text = (header or b"").decode("latin-1")
     scheme, _, token = text.partition(" ")

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-import apsw
 from litestar import Litestar
 
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
+from ledger.database import Connection
 from ledger.ledger import Ledger
 
 SERVICES = "services"
@@ -16,9 +16,7 @@ SERVICES = "services"
 class Services:
     """The open ledger and what serves it."""
 
-    def __init__(
-        self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], auth_db: apsw.Connection
-    ) -> None:
+    def __init__(self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], auth_db: Connection) -> None:
         self.ledger = ledger
         self.settings = settings
         self.clock = clock

@@ -3,9 +3,8 @@
 import asyncio
 import time
 
-import apsw
-
 from ledger import journal
+from ledger.database import Connection
 from ledger.readers import Readers
 from projections.engine import registry
 from projections.state_hash import prepare, state_hash
@@ -35,7 +34,7 @@ class StateHashes:
             return self._hashes
 
 
-def _take(db: apsw.Connection) -> Hashes:
+def _take(db: Connection) -> Hashes:
     prepare(db)
     position = journal.head_position(db)
     return {projection.name: (position, state_hash(db, projection)) for projection in registry().values()}

@@ -14,6 +14,10 @@ import apsw
 
 from schema.errors import StorageUnavailable, UnsafeSqlite
 
+# For layers that pass a connection on, or answer for its errors, and have no business with the database.
+Connection = apsw.Connection
+DatabaseError = apsw.Error
+
 Durability = Literal["full", "os"]
 
 SQLITE_VERSION_MIN = (3, 51, 3)  # before it, a checkpoint racing a write could corrupt the file

@@ -56,19 +56,25 @@ class Ledger:
         Raises LedgerBusy, NewerFile, MigrationChanged, UnsafeSqlite, UnknownEventType.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(lock.shared(self.data_dir))
-        db = open_writer(self.path, self.durability)
-        try:
-            migrate(db, now_us)
-            rebuild.prepare(db, Engine(db), progress or rebuild.quiet)
-            behind = rebuild.pending(db)
-        finally:
-            db.close()
-        self.writer.start()
+        with ExitStack() as opening:
+            opening.enter_context(lock.shared(self.data_dir))
+            behind = self._bring_up(now_us, progress or rebuild.quiet)
+            self.writer.start()
+            self._held = opening.pop_all()
         self.checkpointer.start()
         if behind:
             self._rebuilder = threading.Thread(target=self._rebuild_pending, name="ledger-rebuild", daemon=True)
             self._rebuilder.start()
+
+    def _bring_up(self, now_us: int, progress: Progress) -> bool:
+        """Migrate and prepare; whether projections are left that can be rebuilt beside the writer."""
+        db = open_writer(self.path, self.durability)
+        try:
+            migrate(db, now_us)
+            rebuild.prepare(db, Engine(db), progress)
+            return bool(rebuild.pending(db))
+        finally:
+            db.close()
 
     def _rebuild_pending(self) -> None:
         """Rebuild what a new version changed, in small steps beside the writer."""

@@ -4,7 +4,6 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from typing import TYPE_CHECKING
 
 from api.settings import ApiSettings
 from ledger.ledger import LEDGER_FILE, Ledger

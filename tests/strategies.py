@@ -104,12 +104,12 @@ def _command(step: Any, now_us: int, before: list[Command]) -> Command:  # noqa:
             return start(id_, app=app, at_us=now_us, started_us=started_us, timeout_us=timeout_us, **shared)
         case ("finish", _, id_, app, status, shared, final):
             return finish(id_, status, app=app, at_us=now_us, **{**shared, **final})
-        case ("repeat", _, n) if before:
-            return repeated(before[n % len(before)], now_us)
-        case (_, _, n):
-            return sweep(now_us, n)
+        case ("repeat", *_) if before:
+            which: int = step[-1]
+            return repeated(before[which % len(before)], now_us)
         case _:
-            raise TypeError(step)
+            limit: int = step[-1]
+            return sweep(now_us, limit)
 
 
 def _history(steps: list[Step]) -> list[Command]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from litestar import Litestar, get
@@ -108,7 +108,7 @@ def test_a_route_that_names_no_roles_is_closed(service: Service) -> None:
     async def forgotten() -> dict[str, str]:
         return {"secret": "x"}
 
-    service.client.app.register(forgotten)
+    cast("Any", service.client).app.register(forgotten)
     for caller in (None, *CALLERS):
         response = service.request("GET", "/forgotten", caller)
         assert response.status_code == 403
@@ -119,7 +119,7 @@ def test_the_frameworks_own_routes_are_closed(shared: Service) -> None:
     """Its documentation pages and its answers to OPTIONS tell nothing to who has no key."""
     for path in ("/openapi-internal", "/openapi-internal/openapi.json", "/schema/openapi.json", "/schema/swagger"):
         assert shared.request("GET", path, None).status_code in {401, 403, 404}
-    assert shared.request("OPTIONS", CALLS, None).content == b""
+    assert shared.request("OPTIONS", CALLS, None).status_code == 403
 
 
 MALFORMED = (

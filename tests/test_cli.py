@@ -19,7 +19,7 @@ from api.auth import authenticate
 from ledger.database import open_reader
 from ledger.ledger import LEDGER_FILE
 from ops.cli import Commands, main
-from ops.keys import KEY, new_key
+from ops.keys import new_key
 from ops.serve import free_port
 from projections.engine import registry
 from schema.errors import Unauthenticated
@@ -30,6 +30,7 @@ COMMANDS = {
     "backup", "demo", "import", "init", "keys", "migrate",
     "rebuild", "restore", "serve", "settings", "status", "verify",
 }  # fmt: skip
+KEY = re.compile(r"ulk_[0-9a-z-]+_[A-Za-z0-9_-]{43}")
 HOST = "127.0.0.1"
 STOP_S_MAX = 10
 

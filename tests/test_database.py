@@ -148,7 +148,7 @@ def test_a_held_lock_is_a_retryable_error(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_new_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that another process is just making is waited for, up to the busy timeout, where SQLite itself gives up."""
+    """A file that another process is just making is waited for up to the timeout, where SQLite itself gives up."""
     other = apsw.Connection(str(tmp_path / "new.db"))
     other.execute("BEGIN IMMEDIATE")
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)

@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from ledger.database import Durability, open_writer
-from ledger.decision import Command
+from ledger.decision import Command, groups
 from ledger.queue import CommandQueue
 from ledger.writer import Writer
 from tests.disk import Disk, Operation
@@ -50,7 +50,6 @@ def record(directory: Path, seed: int, durability: Durability) -> Run:
     """Write a random history in groups, on a disk that records."""
     directory.mkdir()
     path = create_file(directory)
-    groups = in_groups(random_history(seed, COMMANDS), Random(seed))
     disk = Disk()
 
     def connect(path: Path, durability: Durability) -> apsw.Connection:
@@ -58,11 +57,12 @@ def record(directory: Path, seed: int, durability: Durability) -> Run:
         db.pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         return db
 
-    run = Run({str(path): bytearray(path.read_bytes())}, groups, disk.log, [], path)
+    written = in_groups(random_history(seed, COMMANDS), Random(seed))
+    run = Run({str(path): bytearray(path.read_bytes())}, written, disk.log, [], path)
     writer = Writer(path, CommandQueue(), durability, open_connection=connect)
     with reading(path) as db:
         run.states.append(state(db))
-        for group in groups:
+        for group in written:
             writer.write(deepcopy(group))
             disk.log.append(None)
             run.states.append(state(db))
@@ -72,13 +72,14 @@ def record(directory: Path, seed: int, durability: Durability) -> Run:
 
 
 def in_groups(commands: Sequence[Command], dice: Random) -> list[Sequence[Command]]:
-    groups: list[Sequence[Command]] = []
+    """The commands, cut at random and where the writer would cut: each group is one transaction."""
+    found: list[Sequence[Command]] = []
     first = 0
     while first < len(commands):
         last = first + dice.randint(1, GROUP_COMMANDS_MAX)
-        groups.append(commands[first:last])
+        found += groups(commands[first:last])
         first = last
-    return groups
+    return found
 
 
 def state(db: apsw.Connection) -> str:

@@ -21,10 +21,11 @@ KILLS = 20
 TORTURE_KILLS = int(os.environ.get("TORTURE_KILLS", "500"))
 # Starting a server takes most of a round, and one processor of it: so two ledgers are tried at a time.
 LANES = 2
-LOAD_S_MAX = 0.5
-START_S_MAX = 1.6
-KILLED_STARTS = 0.1
-VERIFY_EVERY_KILLS = 10
+LOAD_S_MAX = 0.3
+START_S = 1.5
+# These are killed before they are ready: while they migrate, recover the WAL, start their worker.
+KILLED_START_EVERY_KILLS = 4
+VERIFY_EVERY_KILLS = 25
 ORPHAN_S_MAX = 10.0
 
 
@@ -33,17 +34,20 @@ def killed(data_dir: Path, seed: int, kills: int) -> Counter[str]:
     dice = Random(seed)
     claims, replay = Claims(), Replay()
     prepare(data_dir)
-    for n in range(kills):
-        if dice.random() < KILLED_STARTS:
-            _kill_a_start(data_dir, dice.uniform(0, START_S_MAX))
-            claims.met["killed starts"] += 1
+    start_s = START_S
+    for n in range(1, kills + 1):
+        began = time.monotonic()
+        if n % KILLED_START_EVERY_KILLS == 0:
+            _kill_a_start(data_dir, dice.uniform(0, start_s))
+            continue
         with started(data_dir) as server:
+            start_s = time.monotonic() - began
             claims.met["unanswered"] += len(claims.unanswered)
             replay.settle(server, claims)
             with posting(clients_of(server, claims, f"{seed}-{n}")):
                 time.sleep(dice.uniform(0, LOAD_S_MAX))
                 server.kill()
-        if n % VERIFY_EVERY_KILLS == VERIFY_EVERY_KILLS - 1:
+        if n % VERIFY_EVERY_KILLS == 0:
             check_file(data_dir)
     with started(data_dir) as server:
         replay.settle(server, claims)
@@ -79,21 +83,21 @@ def kill_again_and_again(directory: Path, kills: int) -> Counter[str]:
 
 
 def test_a_killed_server_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    """Every process of the server is killed at a random instant of a concurrent load, and started again, 20 times.
+    """Every process of the server is killed at a random instant of a concurrent load, or of its start, 20 times.
 
     What was acknowledged is in the journal once, at its receipt's position; positions have no gap; what was not
     acknowledged is there as posted or not at all, and is a duplicate or accepted when it is posted again; statistics
     add up to the entries; the file verifies.
     """
     met = kill_again_and_again(tmp_path, KILLS)
-    assert met["acknowledged"] > 10 * KILLS
+    assert met["acknowledged"] > 5 * KILLS
     assert met["unanswered"] > 0
 
 
 @pytest.mark.torture
 def test_a_server_killed_all_day_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     """The same, as many times as asked for."""
-    assert kill_again_and_again(tmp_path, TORTURE_KILLS)["acknowledged"] > 10 * TORTURE_KILLS
+    assert kill_again_and_again(tmp_path, TORTURE_KILLS)["acknowledged"] > 5 * TORTURE_KILLS
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ After a change that is meant, `REFRESH_GOLDEN=1 pytest tests/test_openapi.py` wr
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import jsonschema_rs
@@ -26,13 +27,14 @@ from tests.serving import APP, CALLS, Clock, Json, Service, a_call, bearer, serv
 GOLDEN = Path(__file__).parent / "golden" / "openapi.json"
 REFRESH = "REFRESH_GOLDEN"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-EXAMPLES_PER_OPERATION = 20
+EXAMPLES_PER_OPERATION = 16
 # Streams do not end, so none is let in.
 SETTINGS = ApiSettings(sweep_interval_s=86_400.0, sse_streams_max=0)
 
 
 def make_document() -> Json:
-    return document(create_app(Ledger(Path("unopened")), SETTINGS, Clock()))
+    made = document(create_app(Ledger(Path("unopened")), SETTINGS, Clock()))
+    return msgspec.json.decode(msgspec.json.encode(made))
 
 
 DOCUMENT = make_document()
@@ -43,9 +45,11 @@ def parts(value: Any) -> Iterator[Json]:  # noqa: ANN401 - any part of the docum
     """Every object in the document."""
     if isinstance(value, dict):
         yield value
-    children: list[Any] = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    for child in children:
-        yield from parts(child)
+        for child in cast("Json", value).values():
+            yield from parts(child)
+    elif isinstance(value, list):
+        for child in cast("list[Any]", value):
+            yield from parts(child)
 
 
 def operation_of(method: str, path: str) -> Json:
@@ -61,8 +65,13 @@ def resolved(reference: str) -> Json:
 
 def matches(schema: Json, value: object) -> None:
     """Raise unless the value is as the schema says; references are to the document's components."""
-    whole = {"$schema": DIALECT, "components": DOCUMENT["components"], **schema}
-    jsonschema_rs.validate(whole, value, validate_formats=True)
+    validator(msgspec.json.encode(schema)).validate(value)
+
+
+@cache
+def validator(schema: bytes) -> jsonschema_rs.Draft202012Validator:
+    whole = {"$schema": DIALECT, "components": DOCUMENT["components"], **msgspec.json.decode(schema)}
+    return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
 
 
 def test_the_document_is_the_golden_one() -> None:
@@ -190,16 +199,29 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
+Case = schemathesis.Case[Any]
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 
 
-@pytest.mark.parametrize(("method", "path"), OPERATIONS)
-@pytest.mark.parametrize("mode", [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE])
+POSITIVE, NEGATIVE = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+
+
+def takes_input(method: str, path: str) -> bool:
+    operation = operation_of(method, path)
+    return bool(operation["parameters"]) or "requestBody" in operation
+
+
+GENERATED = [
+    (*each, mode) for each in OPERATIONS for mode in (POSITIVE, NEGATIVE) if mode is POSITIVE or takes_input(*each)
+]
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), GENERATED)
 def test_generated_requests_are_answered_as_documented(
     service: Service, method: str, path: str, mode: schemathesis.GenerationMode
 ) -> None:
     """Requests that follow the document, and ones that break it: never a 5xx, always a documented answer."""
-    operation = SCHEMA[path][method]
+    operation = cast("Any", SCHEMA)[path][method]
 
     @settings(
         max_examples=EXAMPLES_PER_OPERATION,
@@ -207,10 +229,10 @@ def test_generated_requests_are_answered_as_documented(
         derandomize=True,
         database=None,
         phases=(Phase.explicit, Phase.generate),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
     )
     @given(case=operation.as_strategy(generation_mode=mode), caller=st.sampled_from(("admin", "admin", APP, "auditor")))
-    def answered(case: schemathesis.Case, caller: str) -> None:
+    def answered(case: Case, caller: str) -> None:
         response = send(service, case, caller)
         assert response.status_code < 500 or path.endswith("/stream"), response.text
         assert_documented(operation_of(method, path), response)
@@ -218,7 +240,7 @@ def test_generated_requests_are_answered_as_documented(
     answered()
 
 
-def send(service: Service, case: schemathesis.Case, caller: str) -> httpx.Response:
+def send(service: Service, case: Case, caller: str) -> httpx.Response:
     prepared = case.as_transport_kwargs(base_url=str(service.client.base_url))
     headers = {**dict(prepared["headers"]), **bearer(caller)}
     body = {name: prepared[name] for name in ("json", "data") if prepared.get(name) is not None}

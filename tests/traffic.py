@@ -57,7 +57,7 @@ class Claims:
             return {}
         assert answer.status in {200, 201, 207}, answer.content
         body = answer.json()
-        items = body["items"] if answer.status == 207 else [{**body, "status": _fate(answer)}]
+        items: list[Json] = body["items"] if answer.status == 207 else [{**body, "status": _fate(answer)}]
         assert {item["status"] for item in items} <= {"accepted", "duplicate"}, answer.content
         found: dict[str, bool] = {}
         for event, item in zip(posting.events, items, strict=True):
@@ -244,7 +244,7 @@ class Replay:
 
 def measured(call: Json) -> dict[str, int]:
     """What a finished call adds to the statistics."""
-    usage = call.get("usage") or {}
+    usage: Json = call.get("usage") or {}
     ttfb = call.get("ttfb_ms")
     return {
         "calls": 1, "succeeded": call["status"] == "success", "failed": call["status"] != "success",

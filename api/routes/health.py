@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import apsw
 from litestar import Request, Response, get
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,6 +12,7 @@ from api.openapi import document, documented
 from api.respond import json
 from api.services import Services, services_of
 from ledger import status
+from ledger.database import DatabaseError
 from ledger.status import LedgerStatus
 from schema.errors import LedgerError
 
@@ -56,7 +56,7 @@ async def get_ready(request: AnyRequest) -> Response[bytes]:
 async def _status(services: Services) -> LedgerStatus | None:
     try:
         return await services.ledger.readers.run(status.read)
-    except (LedgerError, apsw.Error):
+    except (LedgerError, DatabaseError):
         return None
 
 

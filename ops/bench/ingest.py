@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from ops.bench import floor, load
 from ops.bench.calls import BenchCall, bench_calls
+from ops.bench.process import Service, ledger_service, noop_service
 from ops.bench.replay import bare_events_per_s, http_events_per_s
-from ops.bench.service import Service, ledger_service, noop_service
 
 BATCH_CALLS = 500
 BATCH_CONNECTIONS = 2

@@ -9,7 +9,7 @@ from ledger.database import open_reader, open_writer
 from ledger.rebuild import rebuild_together
 from ops.bench import floor, load
 from ops.bench.calls import BenchCall
-from ops.bench.service import Service
+from ops.bench.process import Service
 from projections.engine import Engine, registry
 from schema.event import decode
 from schema.model_call import ModelCallRecorded
