@@ -68,8 +68,16 @@ async def _sweep_forever(services: Services) -> None:
     """Time out started calls when their time is over. Several workers may sweep: a call times out once."""
     while True:
         await asyncio.sleep(services.settings.sweep_interval_s)
-        command = SweepModelCalls(services.clock(), SWEEP_CALLS_MAX)
         try:
-            await services.ledger.execute([command], 0)
+            while await _sweep(services) == SWEEP_CALLS_MAX:
+                pass
         except LedgerError as error:
             log.warning("sweep_waits", code=error.code)
+
+
+async def _sweep(services: Services) -> int:
+    """Time out one bounded number of calls; returns how many."""
+    (outcome,) = await services.ledger.execute([SweepModelCalls(services.clock(), SWEEP_CALLS_MAX)], 0)
+    if isinstance(outcome, LedgerError):
+        raise outcome
+    return outcome.events
