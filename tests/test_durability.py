@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 
 import apsw
 import pytest
@@ -48,7 +49,7 @@ class Run:
 
 def record(directory: Path, seed: int, durability: Durability) -> Run:
     """Write a random history in groups, on a disk that records."""
-    directory.mkdir()
+    directory.mkdir(parents=True)
     path = create_file(directory)
     disk = Disk()
 
@@ -157,6 +158,7 @@ def check_cuts(directory: Path, seed: int, durability: Durability, images: int) 
             assert durability == "os" or found >= platter.acknowledged, f"lost at operation {n} of seed {seed}"
             if met["images"] % CONTINUED_EVERY_IMAGES == 0:
                 go_on(run, place / run.path.name, found)
+            rmtree(place)
     return met
 
 

@@ -26,7 +26,8 @@ START_S = 1.5
 # These are killed before they are ready: while they migrate, recover the WAL, start their worker.
 KILLED_START_EVERY_KILLS = 4
 VERIFY_EVERY_KILLS = 25
-ORPHAN_S_MAX = 10.0
+ORPHAN_S_MAX = 20.0
+PATIENCE_S = 40.0
 
 
 def killed(data_dir: Path, seed: int, kills: int) -> Counter[str]:
@@ -108,12 +109,12 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     with started(data_dir) as server:
         (worker,) = server.workers()
         with posting(clients_of(server, claims, "call"), through=True):
-            wait_for(lambda: len(claims.positions) > 50, 10)
+            wait_for(lambda: len(claims.positions) > 50, PATIENCE_S)
             os.kill(worker, 9)
-            wait_for(lambda: len(server.workers()) == 1 and server.workers() != [worker], 10)
+            wait_for(lambda: len(server.workers()) == 1 and server.workers() != [worker], PATIENCE_S)
             server.wait_until_ready()
             before = len(claims.positions)
-            wait_for(lambda: len(claims.positions) > before + 50, 10)
+            wait_for(lambda: len(claims.positions) > before + 50, PATIENCE_S)
         assert claims.unanswered
         replay.settle(server, claims)
         replay.check(server, claims)
@@ -128,7 +129,7 @@ def test_a_worker_whose_parent_was_killed_stops(tmp_path: Path) -> None:
     claims, replay = Claims(), Replay()
     with started(data_dir) as server:
         with posting(clients_of(server, claims, "call")):
-            wait_for(lambda: len(claims.positions) > 50, 10)
+            wait_for(lambda: len(claims.positions) > 50, PATIENCE_S)
             server.process.kill()
             wait_for(lambda: not server.members(), ORPHAN_S_MAX)
         server.process.wait()
