@@ -6,7 +6,7 @@ Why each setting is as it is: ops/decisions/0002-sqlite-settings.md.
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -101,7 +101,8 @@ def sync_recovered(db: apsw.Connection) -> None:
     After a crash between a commit's write and its sync, or after a sync that failed, SQLite shows rows that a power cut
     would still take away. The checkpoint copies them to the database, the commit syncs the WAL.
     """
-    db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    with suppress(apsw.BusyError):  # another process is at it
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     db.pragma("user_version", db.pragma("user_version"))
 
 

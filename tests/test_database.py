@@ -187,6 +187,29 @@ def test_what_is_recovered_is_synced(tmp_path: Path, path: Path) -> None:
     disk.unregister()
 
 
+def test_another_process_may_be_checkpointing(path: Path) -> None:
+    """Opening a ledger while another process checkpoints it is no error: the commit alone syncs the WAL."""
+    disk = Disk()
+    first, second = open_writer(path, vfs=disk.name), open_writer(path)
+    first.execute("INSERT INTO t DEFAULT VALUES")
+    met: list[str] = []
+
+    def meanwhile(operation: str, file: str, _: int) -> bool:
+        if file == "" and not met:
+            met.append(operation)
+            with pytest.raises(apsw.BusyError):
+                second.wal_checkpoint()
+            sync_recovered(second)
+        return False
+
+    disk.fails = meanwhile
+    first.wal_checkpoint()
+    assert met
+    second.close()
+    first.close()
+    disk.unregister()
+
+
 def test_a_fork_is_noticed() -> None:
     """A connection that another process opened is refused."""
     guard_fork(os.getpid())
