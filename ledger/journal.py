@@ -53,14 +53,12 @@ def head_position(db: apsw.Connection) -> int:
     return db.execute("SELECT size FROM journal_head").get or 0
 
 
-def append(
-    db: apsw.Connection, head: Head, events: Sequence[Recorded], entries: Sequence[bytes], types: Sequence[str]
-) -> None:
+def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries: Sequence[bytes]) -> None:
     """Append events at head.size + 1 and on, with their encoded entries; moves the head, in memory and in the file."""
     leaves = [tree.leaf_hash(entry) for entry in entries]
     rows = [
-        (e.position, e.source, e.id, type_, e.subject, e.time_us, entry.decode(), leaf)
-        for e, entry, type_, leaf in zip(events, entries, types, leaves, strict=True)
+        (e.position, e.source, e.id, e.type, e.subject, e.time_us, entry.decode(), leaf)
+        for e, entry, leaf in zip(events, entries, leaves, strict=True)
     ]
     insert(db, "INSERT INTO events (position, source, id, type, subject, time, entry, leaf_hash)", rows)
     head.size = tree.extend(head.size, head.edge, leaves)

@@ -46,7 +46,6 @@ class Group(Struct):
     outcomes: list[Outcome]
     events: list[Recorded]
     entries: list[bytes]
-    types: list[str]
 
 
 class WriterStats(Struct):
@@ -187,7 +186,7 @@ class Writer:
         group = decide_group(load_group(db, commands), head, commands)
         if group.events:
             before = head.size
-            journal.append(db, head, group.events, group.entries, group.types)
+            journal.append(db, head, group.events, group.entries)
             engine.apply(before, group.events)
         return group
 
@@ -214,7 +213,7 @@ class Writer:
 
 def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence[Command]) -> Group:
     """Decide commands in order, each seeing what the ones before it did; nothing is written yet."""
-    group = Group([], [], [], [])
+    group = Group([], [], [])
     clock = _Clock(head.recorded_at_us)
     table = handlers()
     for command in commands:
@@ -246,21 +245,19 @@ class _Clock:
 
 def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, events: Sequence[NewEvent]) -> Appended:
     """Encode a decision's events; only if all fit do they join the group."""
-    position = size + len(group.events)
-    staged: list[tuple[Recorded, bytes, str]] = []
-    for new in events:
-        position += 1
-        type_ = type_of(new.data)
-        recorded = Recorded(
-            position, clock.us, new.source, new.id, type_, new.subject, new.time_us, new.actor, new.data
-        )
-        staged.append((recorded, encode(recorded, new.time, clock.text), type_))
-    for recorded, entry, type_ in staged:
-        group.events.append(recorded)
-        group.entries.append(entry)
-        group.types.append(type_)
+    before = size + len(group.events)
+    staged = [_recorded(before + n, clock, new) for n, new in enumerate(events, 1)]
+    entries = [encode(recorded, new.time, clock.text) for recorded, new in zip(staged, events, strict=True)]
+    group.events += staged
+    group.entries += entries
+    for recorded in staged:
         working_set.evolve(recorded)
-    return Appended(staged[-1][0] if staged else None, duplicate=False, events=len(staged))
+    return Appended(staged[-1] if staged else None, duplicate=False, events=len(staged))
+
+
+def _recorded(position: int, clock: _Clock, new: NewEvent) -> Recorded:
+    type_ = type_of(new.data)
+    return Recorded(position, clock.us, new.source, new.id, type_, new.subject, new.time_us, new.actor, new.data)
 
 
 def _answer(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:

@@ -43,6 +43,7 @@ _COLUMNS = """
     times_out_at_us    INTEGER               -- while it is processing
 """
 NO_USAGE = (0, 0, 0, 0, 0, 0, 0)
+_FIRST = (ModelCallRecorded, ModelCallStarted)
 _NAMED = ("app", "user_id", "provider", "model", "credential_id", "type", "status")
 
 
@@ -71,7 +72,7 @@ def _row(event: Recorded, data: ModelCallEvent, names: tuple[int, ...]) -> Row:
     finished = data if isinstance(data, ModelCall) else None
     error = finished.error if finished else None
     return (
-        event.position if isinstance(data, ModelCallRecorded | ModelCallStarted) else data.started,
+        event.position if isinstance(data, _FIRST) else data.started,
         event.position,
         data.id or "",
         *names,

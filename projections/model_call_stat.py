@@ -92,8 +92,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
         insert(target.db, f"INSERT INTO {target.table(DELTAS)}", deltas)
         columns = list(zip(*deltas, strict=True))[-len(MEASURES) :]
         used = tuple(m for m, column in zip(MEASURES, columns, strict=True) if any(column))
-        for rollup in INLINE:
-            target.db.execute(_statement(target.suffix, rollup, used, target.table(DELTAS), "position >= ?"), (first,))
+        target.db.execute(_statement(target.suffix, INLINE, used, target.table(DELTAS), "position >= ?1"), (first,))
     boundary = last // TAIL_EVENTS * TAIL_EVENTS
     if boundary >= first:
         _fold_tail(target, boundary)
@@ -109,7 +108,7 @@ def _fold_tail(target: Target, boundary: int) -> None:
     db.execute(f"DELETE FROM temp.{_CELLS}")
     db.execute(_sum_out_users(deltas), (boundary,))
     for rollup in BY_CELL:
-        db.execute(_statement(target.suffix, rollup, MEASURES, f"temp.{_CELLS}", "true"))
+        db.execute(_statement(target.suffix, (rollup,), MEASURES, f"temp.{_CELLS}", "true"))
     db.execute(_by_user(target.suffix, deltas), (boundary,))
     db.execute(f"DELETE FROM {deltas} WHERE position <= ?", (boundary,))
 
@@ -165,17 +164,23 @@ def _taken_back(target: Target, position: int, timed_out: ModelCallTimedOut) -> 
 
 
 @lru_cache(maxsize=1024)
-def _statement(suffix: str, rollup: Rollup, used: tuple[str, ...], source: str, which: str) -> str:
-    """The upsert of a roll-up, over the measures that a batch has: most calls leave most of them 0."""
+def _statement(suffix: str, rollups: tuple[Rollup, ...], used: tuple[str, ...], source: str, which: str) -> str:
+    """The upsert of some roll-ups, over the measures that a batch has: most calls leave most of them 0."""
+    selects = " UNION ALL ".join(_summed(rollup, used, source, which) for rollup in rollups)
+    return (
+        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(used)}) "
+        f"SELECT * FROM ({selects}) WHERE true {_adding(used)}"
+    )
+
+
+def _summed(rollup: Rollup, used: tuple[str, ...], source: str, which: str) -> str:
     # Integer division cuts towards zero, which is the floor because no start is before 1970.
     bucket = f"started_at_us / {rollup.bucket_us} * {rollup.bucket_us}"
     kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
     keys = [dimension if dimension in kept else "0" for dimension in DIMENSIONS]
     return (
-        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(used)}) "
-        f"SELECT {rollup.code}, {bucket} AS bucket, {', '.join(keys)}, part, {', '.join(f'sum({m})' for m in used)} "
-        f"FROM {source} WHERE {which} GROUP BY {', '.join(['2', *kept, 'part'])} "
-        f"{_adding(used)}"
+        f"SELECT {rollup.code}, {bucket}, {', '.join(keys)}, part, {', '.join(f'sum({m})' for m in used)} "
+        f"FROM {source} WHERE {which} GROUP BY {', '.join(['2', *kept, 'part'])}"
     )
 
 

@@ -63,12 +63,13 @@ def accept_time(text: str, received_at_us: int) -> int:
 def accept_details(call: ModelCall | ModelCallStart | ModelCallEnd) -> None:
     """Check and normalise what every form of a call shares: names, usage, free data."""
     _check_printable(call)
-    if isinstance(call, ModelCall | ModelCallEnd) and call.usage is not None:
+    if isinstance(call, _WITH_USAGE) and call.usage is not None:
         _accept_usage(call.usage)
     if call.metadata is not None:
         _check_free_data("$.metadata", call.metadata)
 
 
+_WITH_USAGE = (ModelCall, ModelCallEnd)  # a tuple, because `|` would be made anew for every call
 _NAMES = ("provider", "model", "user_id", "account", "credential_id", "request_id", "trace_id")
 
 
