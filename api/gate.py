@@ -1,32 +1,21 @@
-"""What every request passes before its route: nobody gets in unless the route says so. Counts the answers too.
+"""What every request passes before its route: nobody gets in unless the route says so.
 
 A middleware rather than the framework's guards, which copy the route handler for every request.
 """
 
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import ANYONE, ROLES, authenticate, header
-from api.metrics import count_response
-from api.problems import status_of
 from api.services import services_of
-from schema.errors import Forbidden, LedgerError
+from schema.errors import Forbidden
 
 
 def gate(app: ASGIApp) -> ASGIApp:
-    """Authenticate, authorise by the route's roles, and count."""
+    """Authenticate, and authorise by the route's roles."""
 
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                count_response(scope, message["status"])
-            await send(message)
-
-        try:
-            _admit(scope)
-        except LedgerError as error:
-            count_response(scope, status_of(error))
-            raise
-        await app(scope, receive, counted)
+        _admit(scope)
+        await app(scope, receive, send)
 
     return enter
 

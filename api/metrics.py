@@ -15,7 +15,9 @@ _responses: dict[tuple[str, str, int], int] = {}
 
 def count_response(scope: Scope, status: int) -> None:
     """Count a response by method, route and status."""
-    key = (str(scope["method"]) if scope["type"] == "http" else "", scope["path_template"], status)
+    if scope["type"] != "http" or "route_handler" not in scope:
+        return  # no route was found: strangers' methods and paths must not add series
+    key = (str(scope["method"]), scope["path_template"], status)
     _responses[key] = _responses.get(key, 0) + 1
 
 

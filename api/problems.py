@@ -9,6 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
+from api.metrics import count_response
 from schema import errors
 from schema.errors import FieldError, LedgerError
 
@@ -85,9 +86,14 @@ def respond(error: LedgerError, headers: Mapping[str, str] | None = None) -> Res
     return Response(body, status_code=document.status, media_type=PROBLEM_JSON, headers=extra)
 
 
-def on_ledger_error(_: Request[Any, Any, Any], error: LedgerError) -> Response[bytes]:
+def on_ledger_error(request: Request[Any, Any, Any], error: LedgerError) -> Response[bytes]:
     """A rule said no."""
-    return respond(error)
+    return _counted(request, respond(error))
+
+
+def _counted(request: Request[Any, Any, Any], response: Response[bytes]) -> Response[bytes]:
+    count_response(request.scope, response.status_code or STATUSES[LedgerError])
+    return response
 
 
 _FRAMEWORK: dict[int, type[LedgerError]] = {
@@ -107,10 +113,10 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
     if kind is None:
         return on_exception(request, error)
     detail = f"{request.method} {request.url.path}: {(kind.__doc__ or '').strip()}"
-    return respond(kind(detail), error.headers)
+    return _counted(request, respond(kind(detail), error.headers))
 
 
 def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A fault of ours: logged with its cause, answered without it."""
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
-    return respond(LedgerError())
+    return _counted(request, respond(LedgerError()))

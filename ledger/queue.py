@@ -73,8 +73,10 @@ class CommandQueue:
 
     def put(self, submissions: Sequence[Submission]) -> None:
         """Accept all of these or none: raises Overloaded when full, Stopping when closed."""
-        commands = sum(len(submission.commands) for submission in submissions)
-        size = sum(submission.bytes for submission in submissions)
+        commands = size = 0
+        for submission in submissions:
+            commands += len(submission.commands)
+            size += submission.bytes
         with self._changed:
             if self._closed:
                 raise Stopping(retry_after_s=RETRY_AFTER_S)

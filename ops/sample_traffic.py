@@ -288,8 +288,7 @@ def arrivals(dice: Dice, gaps: Quantiles, start_us: int, end_us: int, calls: int
     """So many rising times in [start, end): each hour has its share by the curve, spread by the gaps."""
     hours = list(_hours(start_us, end_us))
     weights = [
-        CALLS_BY_HOUR[low // HOUR_US % 24] * (high - low) * dice.randint(*HOUR_NOISE_PERCENT)
-        for low, high in hours
+        CALLS_BY_HOUR[low // HOUR_US % 24] * (high - low) * dice.randint(*HOUR_NOISE_PERCENT) for low, high in hours
     ]
     for (low, high), share in zip(hours, dice.split(calls, weights), strict=True):
         yield from _bursts(dice, gaps, low, high - low, share)

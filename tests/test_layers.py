@@ -109,9 +109,7 @@ def test_each_layer_stays_out_of_what_is_not_its_business(layer: str) -> None:
 
 
 def test_every_exception_is_still_needed_and_says_why() -> None:
-    used = {
-        (path, name) for path in python_files(*LAYERS) for _, name in forbidden(layer_of(path), read(path))
-    }
+    used = {(path, name) for path in python_files(*LAYERS) for _, name in forbidden(layer_of(path), read(path))}
     assert set(EXCEPTIONS) <= used
     assert all(EXCEPTIONS.values())
 

@@ -29,9 +29,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 START_US = parse_time("2026-11-16T00:00:00Z")
 APPS = ("support-bot", "ide", "search")
 TABLES = [
-    table
-    for profile in (CODE, CONVERSATION)
-    for table in (profile.input_tokens, profile.output_tokens, profile.gaps)
+    table for profile in (CODE, CONVERSATION) for table in (profile.input_tokens, profile.output_tokens, profile.gaps)
 ]
 
 
@@ -228,9 +226,7 @@ def test_duration_grows_with_the_output() -> None:
     calls = [call for call in a_day(20_000) if (call.model, call.status) == ("gpt-4o", "success")]
     calls.sort(key=lambda call: usage_of(call).output_tokens or 0)
     lower, upper = calls[: len(calls) // 2], calls[len(calls) // 2 :]
-    assert median(call.duration_ms or 0 for call in upper) > 2 * median(
-        call.duration_ms or 0 for call in lower
-    )
+    assert median(call.duration_ms or 0 for call in upper) > 2 * median(call.duration_ms or 0 for call in lower)
     assert all((call.ttfb_ms or 0) <= (call.duration_ms or 0) for call in calls)
 
 
@@ -270,8 +266,7 @@ def test_shares_add_up(whole: int, weights: tuple[int, ...]) -> None:
     shares = list(Dice("shares").split(whole, weights))
     assert sum(shares) == whole
     assert all(
-        abs(share * sum(weights) - whole * weight) < sum(weights)
-        for share, weight in zip(shares, weights, strict=True)
+        abs(share * sum(weights) - whole * weight) < sum(weights) for share, weight in zip(shares, weights, strict=True)
     )
 
 

@@ -2,12 +2,16 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, get
 from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK
+from litestar.types import ASGIApp
 
 from api import query
 from api.auth import REPLAYERS
+from api.metrics import count_response
 from api.openapi import documented
+from api.respond import Answer
 from api.services import services_of
 from ledger import journal
 from schema.errors import FieldError, InvalidInput
@@ -25,7 +29,7 @@ POSITION_DIGITS_MAX = 18
         sends={NEXT_AFTER: "The position after which the next page begins."},
     ),
 )  # fmt: skip
-async def get_events(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def get_events(request: Request[Any, Any, Any]) -> ASGIApp:
     """One entry a line, in order. The `Next-After` header says where the next page begins; the head ends it."""
     params = query.parse(request, query.EventParams)
     limit = bounded_limit(params.limit or LIMIT_MAX)
@@ -33,7 +37,7 @@ async def get_events(request: Request[Any, Any, Any]) -> Response[bytes]:
     page = await readers.run(journal.page, params.after, limit, params.type, params.subject)
     body = "".join(f"{line.entry}\n" for line in page.lines).encode()
     headers = {NEXT_AFTER: str(page.next_after)}
-    return Response(body, media_type="application/x-ndjson", headers=headers)
+    return Answer(body, HTTP_200_OK, "application/x-ndjson", headers)
 
 
 @get(
@@ -49,6 +53,7 @@ async def stream_events(request: Request[Any, Any, Any]) -> Stream:
     tail = services_of(request.app).tail
     last = _last_event_id(request.headers.get(LAST_EVENT_ID))
     stream = await tail.open(params.after if last is None else last)
+    count_response(request.scope, HTTP_200_OK)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return Stream(stream, media_type="text/event-stream", headers=headers)
 

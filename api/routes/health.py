@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, get
+from litestar.types import ASGIApp
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.auth import ANYONE, OPERATORS, READERS, known_caller
 from api.metrics import registry
 from api.openapi import document, documented
-from api.respond import json
+from api.respond import Answer, json
 from api.services import Services, services_of
 from ledger import status
 from ledger.database import DatabaseError
@@ -33,13 +34,13 @@ class Ready(Struct, kw_only=True, omit_defaults=True):
 
 
 @get("/health/live", **documented(ANYONE, "Is the process alive", responses={200: Live}))
-async def get_live() -> Response[bytes]:
+async def get_live() -> ASGIApp:
     """Needs no key."""
     return json(Live())
 
 
 @get("/health/ready", **documented(ANYONE, "Is the service ready", responses={200: Ready, 503: Ready}))
-async def get_ready(request: AnyRequest) -> Response[bytes]:
+async def get_ready(request: AnyRequest) -> ASGIApp:
     """Status for anyone; positions, lag and state hashes for a key of role admin, auditor or dashboard."""
     services = services_of(request.app)
     found = await _status(services)
@@ -61,15 +62,15 @@ async def _status(services: Services) -> LedgerStatus | None:
 
 
 @get("/metrics", **documented(OPERATORS, "Prometheus metrics", responses={200: "text/plain"}))
-async def get_metrics(request: AnyRequest) -> Response[bytes]:
+async def get_metrics(request: AnyRequest) -> ASGIApp:
     """Counters of this worker process, and gauges of the ledger."""
     services = services_of(request.app)
     found = await services.ledger.readers.run(status.read)
-    return Response(generate_latest(registry(services.ledger, found)), media_type=CONTENT_TYPE_LATEST)
+    return Answer(generate_latest(registry(services.ledger, found)), 200, CONTENT_TYPE_LATEST)
 
 
 @get("/schema", **documented(READERS, "This document", responses={200: dict[str, Any]}))
-async def get_schema(request: AnyRequest) -> Response[bytes]:
+async def get_schema(request: AnyRequest) -> ASGIApp:
     """The OpenAPI document."""
     return json(document(request.app))
 

@@ -4,8 +4,9 @@ from collections import Counter
 from typing import Any, Literal
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, get, post
 from litestar.params import FromPath
+from litestar.types import ASGIApp
 from msgspec import Struct
 
 from api import body as bodies
@@ -63,7 +64,7 @@ class BatchParams(Struct, kw_only=True, forbid_unknown_fields=True):
         responses={200: Receipt, 201: Receipt, 207: BatchResult}, lines=ModelCall,
     ),
 )  # fmt: skip
-async def post_model_calls(request: AnyRequest) -> Response[bytes]:
+async def post_model_calls(request: AnyRequest) -> ASGIApp:
     """One call gives a receipt; an array or NDJSON up to 10,000 gives each item's fate, and good items land."""
     services = services_of(request.app)
     content_type = _content_type(request)
@@ -103,7 +104,7 @@ def _item_result(index: int, id_: str | None, outcome: Outcome) -> ItemResult:
     return ItemResult(index, id_, "conflict" if isinstance(error, IdConflict) else "rejected", None, problem(error))
 
 
-def _receipt(outcome: Outcome) -> Response[bytes]:
+def _receipt(outcome: Outcome) -> ASGIApp:
     if isinstance(outcome, LedgerError):
         raise outcome
     assert outcome.recorded is not None
@@ -129,7 +130,7 @@ def _content_type(request: AnyRequest, *allowed: str) -> str:
     "/v1/model-calls/{call_id:str}/start",
     **documented(POSTERS, "Start a long call", body=ModelCallStart, responses={200: Receipt, 201: Receipt}),
 )
-async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
+async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call is processing until it is completed, failed or timed out."""
     services, principal = services_of(request.app), principal_of(request)
     _content_type(request, JSON)
@@ -148,7 +149,7 @@ async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> Respo
     "/v1/model-calls/{call_id:str}/complete",
     **documented(POSTERS, "Complete a started call", body=ModelCallEnd, responses={200: Receipt, 201: Receipt}),
 )
-async def complete_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
+async def complete_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call succeeded. After its time-out this corrects it."""
     return await _finish(request, call_id, "success")
 
@@ -157,12 +158,12 @@ async def complete_model_call(request: AnyRequest, call_id: FromPath[str]) -> Re
     "/v1/model-calls/{call_id:str}/fail",
     **documented(POSTERS, "Fail a started call", body=ModelCallEnd, responses={200: Receipt, 201: Receipt}),
 )
-async def fail_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
+async def fail_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call failed; what it used until then is kept."""
     return await _finish(request, call_id, "failed")
 
 
-async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> Response[bytes]:
+async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> ASGIApp:
     services, principal = services_of(request.app), principal_of(request)
     _content_type(request, JSON)
     data = await bodies.read(request, services.settings.body_bytes_max)
@@ -200,7 +201,7 @@ def _required_app(app: str | None) -> str:
     "/v1/model-calls",
     **documented(READERS, "List calls, newest first", query=query.CallListParams, responses={200: Page[ModelCallView]}),
 )
-async def list_model_calls(request: AnyRequest) -> Response[bytes]:
+async def list_model_calls(request: AnyRequest) -> ASGIApp:
     """Under filters without an index a page may be short and still have a next_cursor."""
     params = query.parse(request, query.CallListParams)
     call_filter: CallFilter = query.call_filter(request, params)
@@ -212,7 +213,7 @@ async def list_model_calls(request: AnyRequest) -> Response[bytes]:
     "/v1/model-calls/{call_id:str}",
     **documented(READERS, "Read one call", query=query.AppParams, responses={200: ModelCallView}),
 )
-async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
+async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call as its latest event tells it."""
     app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
     return json(await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id))
@@ -222,7 +223,7 @@ async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> Respons
     "/v1/model-calls/{call_id:str}/events",
     **documented(TRAIL_READERS, "Read a call's events", query=query.AppParams, responses={200: Page[dict[str, Any]]}),
 )
-async def get_model_call_events(request: AnyRequest, call_id: FromPath[str]) -> Response[bytes]:
+async def get_model_call_events(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The stored entries of one call, in order."""
     app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
     entries = await services_of(request.app).ledger.readers.run(reads.model_call_entries, app, call_id)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, get
+from litestar.types import ASGIApp
 
 from api import query
 from api.auth import READERS
@@ -17,7 +18,7 @@ from schema.model_call_query import Stats
     "/v1/model-call-stats",
     **documented(READERS, "Read statistics", query=query.StatParams, responses={200: Stats}),
 )
-async def get_model_call_stats(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def get_model_call_stats(request: Request[Any, Any, Any]) -> ASGIApp:
     """Exact sums by hour, day, month or in total, in any zone, by any edges, the last call included."""
     asked = query.stat_query(request, query.parse(request, query.StatParams))
     return json(await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked))

@@ -30,11 +30,11 @@ class Cost(Struct):
 
 
 def measure(directory: Path, calls: int) -> list[Cost]:
-    """Daily statistics over 30 days, in total and by model, by app and by user."""
+    """Daily statistics over 30 days, in total and by model, by app and by both."""
     path = directory / f"stats-{calls}.db"
     build_ledger(path, calls, span_us=DAYS * DAY_US)
     db = open_reader(path)
-    groups: tuple[tuple[Dimension, ...], ...] = ((), ("model",), ("app",), ("user_id",))
+    groups: tuple[tuple[Dimension, ...], ...] = ((), ("model",), ("app",), ("app", "model"))
     return [_cost(db, calls, group) for group in groups]
 
 
