@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import apsw
+from msgspec import Struct
 
 from ledger.decision import Decision, WorkingSet, handles
 from schema.acceptance import differing_fields
@@ -47,6 +48,6 @@ def revoke(ws: WorkingSet, command: RevokeKey) -> Decision:
     return Decision([_event(f"{command.id}/revoke", command.id, command, revoked)])
 
 
-def _event(id_: str, key_id: str, command: CreateKey | RevokeKey, data: KeyRevoked | object) -> NewEvent:
+def _event(id_: str, key_id: str, command: CreateKey | RevokeKey, data: Struct) -> NewEvent:
     time_us = command.received_at_us
-    return NewEvent(SOURCE, id_, f"{NOUN}/{key_id}", format_time(time_us), time_us, command.actor, data)  # type: ignore[arg-type]
+    return NewEvent(SOURCE, id_, f"{NOUN}/{key_id}", format_time(time_us), time_us, command.actor, data)
