@@ -61,7 +61,8 @@ ROLLUPS = (
     _rollup(4, HOUR_US, "provider", "model"),
     _rollup(5, DAY_US, "provider", "model"),
     _rollup(6, HOUR_US, "app", "provider", "model", "credential_id"),
-    _rollup(7, HOUR_US, "user_id", "app", "provider", "model", "credential_id"),
+    _rollup(7, DAY_US, "app", "provider", "model", "credential_id"),
+    _rollup(8, HOUR_US, "user_id", "app", "provider", "model", "credential_id"),
 )
 
 BY_USER = ROLLUPS[-1]

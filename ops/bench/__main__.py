@@ -5,6 +5,7 @@ import platform
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import harmonic_mean
 
 import apsw
 import msgspec
@@ -19,7 +20,7 @@ from schema.times import DAY_US
 
 BATCH_COUNT = int(os.environ.get("BENCH_BATCH_CALLS", "100000"))
 SINGLE_COUNT = int(os.environ.get("BENCH_SINGLE_CALLS", "20000"))
-SINGLE_ROUNDS = 3
+ROUNDS = 5
 REBUILD_COUNT = int(os.environ.get("BENCH_REBUILD_CALLS", "100000"))
 STATISTICS_COUNTS = tuple(int(n) for n in os.environ.get("BENCH_STATISTICS_CALLS", "10000,100000,1000000").split(","))
 RESULTS = Path("bench-results")
@@ -58,25 +59,24 @@ def _machine() -> dict[str, object]:
 
 def _batches() -> tuple[list[Row], object]:
     runs = [
-        ingest.batches(BATCH_COUNT),
-        ingest.batches(BATCH_COUNT, random_ids=True),
-        ingest.batches(BATCH_COUNT, scattered=True),
+        ingest.batches(BATCH_COUNT, ROUNDS),
+        ingest.batches(BATCH_COUNT, ROUNDS, random_ids=True),
+        ingest.batches(BATCH_COUNT, ROUNDS, scattered=True),
     ]
     rows: list[Row] = []
     for run in runs:
-        plain = sum(run.plain_floor) / len(run.plain_floor)
+        plain = harmonic_mean(run.plain_floor)
         rows += [
-            _row(f"batches of 500, {run.ids}", run.calls_per_s, plain, f"plain SQLite, {run.rows_per_commit} a commit"),
-            _row("  against our own tables", run.calls_per_s, run.own_tables_floor, "our tables by executemany"),
+            _row(f"batches of 500, {run.ids}", run.mean, plain, f"plain SQLite, {run.rows_per_commit} a commit"),
+            _row("  against our own tables", run.mean, run.own_tables_floor, "our tables by executemany"),
             _row("  replay over HTTP", run.replay_per_s, run.bare_replay_per_s, "the same pages, no server"),
         ]
     return rows, [{**msgspec.to_builtins(run), "ratio": run.ratio} for run in runs]
 
 
 def _singles() -> tuple[list[Row], object]:
-    run = ingest.singles(SINGLE_COUNT, SINGLE_ROUNDS)
-    posts = sum(run.posts_per_s) / len(run.posts_per_s)
-    noop = sum(run.noop_per_s) / len(run.noop_per_s)
+    run = ingest.singles(SINGLE_COUNT, ROUNDS)
+    posts, noop = harmonic_mean(run.posts_per_s), harmonic_mean(run.noop_per_s)
     row = _row(f"single posts, 64 connections (p50 {run.p50_ms:.1f} ms)", posts, noop, "no-op route, same body")
     return [row], {**msgspec.to_builtins(run), "ratio": run.ratio}
 

@@ -32,20 +32,30 @@ _HOURS = (
 )
 
 
-def plain(directory: Path, calls: Sequence[BenchCall], entries: Sequence[str], rows_per_commit: int) -> float:
-    """Calls per second into the plain schema: journal, calls as text with four indexes, hourly sums by user."""
-    db = _open_plain(directory / "plain.db")
-    start = time.perf_counter()
-    for first in range(0, len(calls), rows_per_commit):
-        part = calls[first : first + rows_per_commit]
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany(_EVENTS, _event_rows(part, entries, first))
-        db.executemany(_CALLS, _call_rows(part, first))
-        db.executemany(_HOURS, _hour_rows(part))
-        db.execute("COMMIT")
-    seconds = time.perf_counter() - start
-    db.close()
-    return len(calls) / seconds
+class Plain:
+    """The plain schema, growing round by round beside the ledger that it is compared with."""
+
+    def __init__(self, directory: Path) -> None:
+        self._db = _open_plain(directory / "plain.db")
+        self._size = 0
+
+    def write(self, calls: Sequence[BenchCall], entries: Sequence[str], rows_per_commit: int) -> float:
+        """Seconds to write calls: journal, calls as text with four indexes, hourly sums by user."""
+        db = self._db
+        start = time.perf_counter()
+        for first in range(0, len(calls), rows_per_commit):
+            part = calls[first : first + rows_per_commit]
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(_EVENTS, _event_rows(part, entries[first : first + rows_per_commit], self._size))
+            db.executemany(_CALLS, _call_rows(part, self._size))
+            db.executemany(_HOURS, _hour_rows(part))
+            db.execute("COMMIT")
+            self._size += len(part)
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        """Done."""
+        self._db.close()
 
 
 def plain_calls(directory: Path, calls: Sequence[BenchCall], rows_per_commit: int) -> float:
@@ -74,7 +84,7 @@ def _event_rows(part: Sequence[BenchCall], entries: Sequence[str], first: int) -
     return [
         (
             first + n + 1, f"/apps/{call.app}/model_call", call.id, "model_call.recorded.v1",
-            f"model_call/{call.app}/{call.id}", call.started_at_us, entries[first + n],
+            f"model_call/{call.app}/{call.id}", call.started_at_us, entries[n],
         )
         for n, call in enumerate(part)
     ]  # fmt: skip

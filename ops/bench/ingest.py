@@ -4,10 +4,13 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import harmonic_mean
 from tempfile import mkdtemp
+from typing import Any
 
 from msgspec import Struct
 
+from ledger.database import open_reader
 from ops.bench import floor, load
 from ops.bench.calls import BenchCall, bench_calls
 from ops.bench.process import Service, ledger_service, noop_service
@@ -20,11 +23,11 @@ COMMIT_GROUPS = "usage_ledger_writer_groups_total"
 
 
 class BatchResult(Struct):
-    """Batches of 500 and their floors, calls per second; the floors ran before and after, at the same rows a commit."""
+    """Batches of 500 and the plain schema's floor, calls per second by round: each round measures both, in turn."""
 
     ids: str
-    calls_per_s: float
     rows_per_commit: int
+    calls_per_s: list[float]
     plain_floor: list[float]
     own_tables_floor: float
     p50_ms: float
@@ -33,9 +36,14 @@ class BatchResult(Struct):
     bare_replay_per_s: float
 
     @property
+    def mean(self) -> float:
+        """Calls per second over all rounds."""
+        return harmonic_mean(self.calls_per_s)
+
+    @property
     def ratio(self) -> float:
         """Against the plain schema's floor."""
-        return self.calls_per_s * len(self.plain_floor) / sum(self.plain_floor)
+        return self.mean / harmonic_mean(self.plain_floor)
 
 
 class SingleResult(Struct):
@@ -49,7 +57,7 @@ class SingleResult(Struct):
     @property
     def ratio(self) -> float:
         """Against the no-op route, over all rounds."""
-        return sum(self.posts_per_s) / sum(self.noop_per_s)
+        return harmonic_mean(self.posts_per_s) / harmonic_mean(self.noop_per_s)
 
 
 @contextmanager
@@ -62,44 +70,41 @@ def scratch() -> Generator[Path]:
         shutil.rmtree(directory)
 
 
-def batches(count: int, *, random_ids: bool = False, scattered: bool = False) -> BatchResult:
-    """Measure `count` calls in batches of 500."""
+def batches(count: int, rounds: int, *, random_ids: bool = False, scattered: bool = False) -> BatchResult:
+    """Measure `count` calls in batches of 500, spread over rounds."""
     calls = list(bench_calls(count, random_ids=random_ids, scattered=scattered))
+    ids = ("random ids" if random_ids else "time-ordered ids") + (", scattered users" if scattered else "")
+    found = BatchResult(ids, BATCH_CALLS, [], [], 0.0, 0.0, 0.0, 0.0, 0.0)
     with scratch() as directory:
         data_dir = directory / "data"
-        with ledger_service(data_dir) as service:
-            result = load.run(service.host, service.port, _bodies(service, calls), BATCH_CONNECTIONS)
-            assert set(result.statuses) == {207}
-            rows = round(count / service.metric(COMMIT_GROUPS))
-            replay = http_events_per_s(service, count)
         path = data_dir / "ledger.db"
-        entries = _entries(path, count)
-        floors = [_plain_floor(calls, entries, rows) for _ in range(2)]
-        return BatchResult(
-            ("random" if random_ids else "time-ordered") + (", scattered users" if scattered else ""),
-            count / result.seconds,
-            rows,
-            floors,
-            floor.copy_of(path, directory, rows),
-            result.quantile_ms(0.5),
-            result.quantile_ms(0.99),
-            replay,
-            bare_events_per_s(path, count),
-        )
+        plain = floor.Plain(directory)
+        with ledger_service(data_dir) as service:
+            for n in range(rounds):
+                _round(found, service, plain, path, calls[n * count // rounds : (n + 1) * count // rounds])
+            found.replay_per_s = http_events_per_s(service, count)
+        plain.close()
+        found.own_tables_floor = floor.copy_of(path, directory, found.rows_per_commit)
+        found.bare_replay_per_s = bare_events_per_s(path, count)
+    return found
 
 
-def _plain_floor(calls: list[BenchCall], entries: list[str], rows: int) -> float:
-    with scratch() as directory:
-        return floor.plain(directory, calls, entries, rows)
+def _round(found: BatchResult, service: Service, plain: floor.Plain, path: Path, calls: list[BenchCall]) -> None:
+    groups = service.metric(COMMIT_GROUPS)
+    result = load.run(service.host, service.port, _bodies(service, calls), BATCH_CONNECTIONS)
+    assert set(result.statuses) == {207}
+    found.rows_per_commit = round(len(calls) / (service.metric(COMMIT_GROUPS) - groups))
+    found.calls_per_s.append(len(calls) / result.seconds)
+    found.p50_ms, found.p99_ms = result.quantile_ms(0.5), result.quantile_ms(0.99)
+    found.plain_floor.append(len(calls) / plain.write(calls, _entries(path, len(calls)), found.rows_per_commit))
 
 
 def _entries(path: Path, count: int) -> list[str]:
     """The entries just stored: the floor writes the same bytes."""
-    db = floor.open_writer(path)
-    query = "SELECT entry FROM events WHERE type = 'model_call.recorded.v1' ORDER BY position LIMIT ?"
-    entries: list[str] = [entry for (entry,) in db.execute(query, (count,))]
+    db = open_reader(path)
+    rows: list[Any] = db.execute("SELECT entry FROM events ORDER BY position DESC LIMIT ?", (count,)).fetchall()
     db.close()
-    return entries
+    return [entry for (entry,) in reversed(rows)]
 
 
 def _bodies(service: Service, calls: list[BenchCall]) -> list[bytes]:
