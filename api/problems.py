@@ -112,11 +112,11 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
     kind = _FRAMEWORK.get(error.status_code)
     if kind is None:
         return on_exception(request, error)
-    detail = f"{request.method} {request.url.path}: {(kind.__doc__ or '').strip()}"
+    detail = f"{request.method} {request.scope['path']}: {(kind.__doc__ or '').strip()}"
     return _counted(request, respond(kind(detail), error.headers))
 
 
 def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A fault of ours: logged with its cause, answered without it."""
-    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    log.error("request_failed", method=request.method, path=request.scope["path"], exc_info=error)
     return _counted(request, respond(LedgerError()))

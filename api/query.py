@@ -86,6 +86,8 @@ class NoParams(Struct, forbid_unknown_fields=True):
 
 def parse(request: Request[Any, Any, Any], kind: type[Q]) -> Q:
     """The query string as `kind`; raises InvalidInput or OutOfRange naming the parameter."""
+    if not request.scope["query_string"]:
+        return kind()
     try:
         # Blank values are kept: `?model=` must not select everything.
         text = request.scope["query_string"].decode("ascii")

@@ -1,9 +1,10 @@
 """One ledger file, open: its writer, its readers, its projections brought up to date."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import apsw
@@ -56,6 +57,7 @@ class Ledger:
         Raises LedgerBusy, NewerFile, MigrationChanged, UnsafeSqlite, UnknownEventType.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        _make_private(self.path)
         with ExitStack() as opening:
             opening.enter_context(lock.shared(self.data_dir))
             behind = self._bring_up(now_us, progress or rebuild.quiet)
@@ -117,6 +119,15 @@ class Ledger:
             self._rebuilder.join()
         self.readers.close()
         self._held.close()
+
+
+def _make_private(path: Path) -> None:
+    """A new ledger is its owner's alone; its WAL takes over the mode.
+
+    An existing file must not be opened like this: closing it would drop SQLite's locks.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _submissions(

@@ -74,6 +74,7 @@ class Writer:
         self.durability: Durability = durability
         self.stats = WriterStats()
         self.failed: str | None = None
+        self.storing = True  # whether the last group could be written
         self._open_connection = open_connection
         self._pid = os.getpid()
         self._db: apsw.Connection | None = None
@@ -134,6 +135,7 @@ class Writer:
         try:
             return self._write_group(commands)
         except LedgerError as error:
+            self.storing = False
             return [error for _ in commands]
         except Exception:
             log.exception("group_failed", commands=len(commands))
@@ -150,6 +152,7 @@ class Writer:
                 self._undo(error)
                 raise
             if self._commit(db, group):
+                self.storing = True
                 self.stats.groups += 1
                 self.stats.events += len(group.events)
                 return group.outcomes

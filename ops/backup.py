@@ -66,6 +66,10 @@ def backup(path: Path, to: Path, progress: Progress = quiet) -> Backup:
             _copy_pages(source, part, progress)
             sync_file(part)
             check = _check_copy(source, part, progress)
+    except BaseException:
+        for leftover in ("", "-journal", "-wal", "-shm"):
+            part.with_name(part.name + leftover).unlink(missing_ok=True)
+        raise
     finally:
         source.close()
     _give_name(part, to)

@@ -1,5 +1,6 @@
 """Running the service: granian's workers over one ledger file, stopped cleanly."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -7,7 +8,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import gettempdir
 from types import FrameType
 from typing import Any
 
@@ -30,7 +34,7 @@ REQUESTS_AT_ONCE_MAX = 512
 BACKLOG_CONNECTIONS = 2_048
 # A worker finishes what its queue holds; one that cannot within this time is killed, and loses only what nobody was
 # told is stored.
-WORKERS_KILL_TIMEOUT_S = 20
+WORKERS_KILL_TIMEOUT_S = 10
 READY_POLL_S = 0.05
 
 OnReady = Callable[[str], None]
@@ -41,9 +45,10 @@ def serve(settings: Settings, on_ready: OnReady, progress: Progress | None = Non
 
     Raises AddressInUse, what Ledger.open raises, and SystemExit(1) where workers keep dying.
     """
-    check_address(settings.host, settings.port)
-    settings.directory.mkdir(parents=True, exist_ok=True)
-    with lock.shared(settings.directory):
+    with _port_held(settings.port), ExitStack() as held:
+        check_address(settings.host, settings.port)
+        settings.directory.mkdir(parents=True, exist_ok=True)
+        held.enter_context(lock.shared(settings.directory))
         ensure_secret_key(settings)
         # Migrations and new projections are the parent's, so that workers find the file ready.
         open_ledger(settings, clock_us(), progress).close()
@@ -51,6 +56,21 @@ def serve(settings: Settings, on_ready: OnReady, progress: Progress | None = Non
         # An SQLite connection must not cross a fork, and neither must threads that hold locks.
         multiprocessing.set_start_method("spawn", force=True)
         _run(_server(settings), settings, on_ready)
+
+
+@contextmanager
+def _port_held(port: int) -> Generator[None]:
+    """Workers share their port, and bind it late: of two services that start at once one must be told no."""
+    path = Path(gettempdir()) / f"usage-ledger-{os.getuid()}-{port}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AddressInUse(f"another service is starting or running on port {port}") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 class Server(MPServer):

@@ -20,7 +20,7 @@ _ROWS = (
     "SELECT position, CAST(source AS BLOB), CAST(id AS BLOB), CAST(type AS BLOB), CAST(subject AS BLOB), time, "
     "CAST(entry AS BLOB), leaf_hash FROM events ORDER BY position"
 )
-Row = tuple[int, bytes, bytes, bytes, bytes, int, bytes, bytes]
+Row = tuple[int, bytes, bytes, bytes, bytes, int, bytes | None, bytes]  # a damaged page may give anything
 
 
 class JournalCheck(Struct):
@@ -84,6 +84,10 @@ class _Walk:
     def take(self, row: Row) -> None:
         position, entry, stored = row[0], row[6], row[7]
         self._take_position(position)
+        if not isinstance(entry, bytes):
+            self._fault(position, "the entry is not text")
+            self.edge = None
+            return
         leaf = tree.leaf_hash(entry)
         if leaf != stored:
             self._fault(position, "the entry does not hash to its leaf_hash: one of them was changed")

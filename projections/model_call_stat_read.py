@@ -37,27 +37,41 @@ _SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high F
 def read_stats(db: apsw.Connection, query: StatQuery) -> Stats:
     """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds."""
     tz = zone(query.timezone)
-    ranges = buckets(*_extent(db, query, tz), query.granularity, tz)
     dimensions = dimension_ids(db, query.filter)
+    ranges = buckets(*_extent(db, query, tz, dimensions), query.granularity, tz)
     cells = {} if dimensions is None else _cells(db, query, ranges, dimensions)
     return _present(db, query, ranges, cells)
 
 
-def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo) -> Range:
+def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dict[Dimension, int] | None) -> Range:
     """The asked range; an open end is that of the whole bucket where the data ends."""
     from_us, to_us = query.filter.from_us, query.filter.to_us
     if from_us is not None and to_us is not None:
         return from_us, to_us
-    low, high = _data_range(db)
-    if low < high:
-        low, high = widened(low, high, query.granularity, tz)
+    low, high = (0, 0) if dimensions is None else _data_range(db, dimensions)
+    if low == high:  # no calls: nothing lies between a given end and an open one
+        end = from_us or to_us or 0
+        return end, end
+    low, high = widened(low, high, query.granularity, tz)
     return low if from_us is None else from_us, high if to_us is None else to_us
 
 
-def _data_range(db: apsw.Connection) -> Range:
-    """The whole UTC days that have calls; empty where none has."""
-    low = db.execute("SELECT min(bucket) FROM model_call_stats WHERE rollup = 1").get
-    high = db.execute("SELECT max(bucket) FROM model_call_stats WHERE rollup = 1").get
+def _data_range(db: apsw.Connection, dimensions: dict[Dimension, int]) -> Range:
+    """The whole UTC days that have calls, of the filtered app if there is one; empty where none has.
+
+    Nobody's calls may set the range of another app's statistics.
+    """
+    app = dimensions.get("app")
+    if app is None:
+        ends = ["SELECT min(bucket) AS low, max(bucket) AS high FROM model_call_stats WHERE rollup = 1 AND ? IS NULL"]
+    else:
+        day = f"started_at_us / {DAY_US} * {DAY_US}"
+        ends = [
+            "SELECT min(bucket) AS low, max(bucket) AS high FROM model_call_stats WHERE rollup = 3 AND app = ?1",
+            f"SELECT min({day}), max({day}) FROM {DELTAS} WHERE app = ?1",
+        ]
+    sql = f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(ends)})"
+    ((low, high),) = cast("list[tuple[int | None, int | None]]", db.execute(sql, (app,)).fetchall())
     return (0, 0) if low is None or high is None else (low, high + DAY_US)
 
 
@@ -123,7 +137,7 @@ def _rollup_rows(
     kept = [d for d in DIMENSIONS if d in rollup.dimensions]
     place = "bucket >= b.low AND bucket < b.high"
     if kept[0] in dimensions:  # one seek a bucket, straight to the filtered rows
-        parts = list(exploded(_clipped(parts, *_data_range(db)), rollup.bucket_us))
+        parts = list(exploded(_clipped(parts, *_data_range(db, dimensions)), rollup.bucket_us))
         place = "bucket = b.low"
         if len(parts) > SEEKS_MAX:
             raise InvalidInput(errors=(FieldError("$.from", "The range is too long for this filter"),))

@@ -44,7 +44,8 @@ async def get_ready(request: AnyRequest) -> ASGIApp:
     """Status for anyone; positions, lag and state hashes for a key of role admin, auditor or dashboard."""
     services = services_of(request.app)
     found = await _status(services)
-    is_ready = found is not None and services.ledger.writer.failed is None and not found.lagging()
+    writer = services.ledger.writer
+    is_ready = found is not None and writer.failed is None and writer.storing and not found.lagging()
     caller = known_caller(request)
     details = None
     if caller is not None and caller.role in OPERATORS and found is not None:

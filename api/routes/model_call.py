@@ -68,12 +68,12 @@ async def post_model_calls(request: AnyRequest) -> ASGIApp:
     """One call gives a receipt; an array or NDJSON up to 10,000 gives each item's fate, and good items land."""
     services = services_of(request.app)
     content_type = _content_type(request)
+    params = query.parse(request, BatchParams)
     data = await bodies.read(request, services.settings.body_bytes_max)
     if content_type == JSON and data.lstrip()[:1] != b"[":
         command = bodies.one(data, principal_of(request), services.clock())
         outcomes = await services.ledger.execute([command], len(data))
         return _receipt(outcomes[0])
-    params = query.parse(request, BatchParams)
     read = bodies.array if content_type == JSON else bodies.ndjson
     items = read(data, principal_of(request), services.clock(), services.settings.batch_items_max)
     return json(await _post_batch(services, items, len(data), failures_only=params.items == "failures"), 207)
