@@ -657,3 +657,10 @@ def test_a_filter_without_an_index_pages_through_what_it_scans(
         cursor, pages = page["next_cursor"], pages + 1
     assert found == ["n-75", "n-50", "n-25", "n-0"]
     assert pages >= 10
+
+
+def test_an_unknown_parameter_of_a_single_post_is_refused(service: Service) -> None:
+    """A mistyped parameter must not vanish, whatever the form of the body."""
+    assert service.post(f"{CALLS}?items=zzz", a_call("c-1")).status_code == 400
+    assert service.position() == service.read("SELECT max(position) FROM events")[0][0]
+    assert service.request("GET", f"{CALLS}/c-1", APP).status_code == 404

@@ -611,3 +611,30 @@ def test_lists_walk_the_index_of_starts(recorded: tuple[Service, list[Json]], ca
     plan = plans(recorded[0].ledger, call_filter)
     assert any("USING INDEX model_calls_started_at" in step for step in plan), plan
     assert not [step for step in plan if "TEMP B-TREE" in step or step == "SCAN model_calls"], plan
+
+
+# What others posted
+
+
+def test_another_apps_old_call_changes_nothing_for_an_app(service: Service) -> None:
+    """Open ends come from the caller's own calls: a call of 1970 elsewhere must not fail or stretch its statistics."""
+    service.post(CALLS, a_call("now", user_id="u-9"))
+    before = service.get(f"{STATS}?granularity=day", APP).json()
+    service.post(CALLS, a_call("old", started_at="1970-01-01T00:00:00Z"), OTHER_APP)
+    assert service.get(f"{STATS}?granularity=day", APP).json() == before
+    for query in ("granularity=hour", "group_by=model", "user_id=u-9", "granularity=month&fill=true"):
+        response = service.get(f"{STATS}?{query}", APP)
+        assert response.status_code == 200, query
+        assert [bucket["start"][:4] for bucket in response.json()["buckets"]] == [NOW[:4]], query
+
+
+def test_an_app_without_calls_has_no_range(service: Service) -> None:
+    """One open end of nothing is nothing, however far the other one is."""
+    service.post(CALLS, a_call("old", started_at="1970-01-01T00:00:00Z"), OTHER_APP)
+    for query in (
+        "granularity=day",
+        "granularity=hour&to=2026-11-22T00:00:00Z",
+        "granularity=day&from=1970-01-01T00:00:00Z",
+    ):
+        response = service.get(f"{STATS}?{query}", APP)
+        assert (response.status_code, response.json()["buckets"]) == (200, []), query

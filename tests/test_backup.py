@@ -346,3 +346,19 @@ def test_the_commands_answer_for_scripts(data_dir: Path, tmp_path: Path) -> None
     assert "restored 230 entries" in result.stdout
     assert "only there: positions 231 to 235" in result.stderr
     assert answer("restore", tmp_path / "to.db", "--data-dir", data_dir)["size"] == CALLS + 30
+
+
+def test_a_backup_that_fails_leaves_nothing_behind(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk must not stay full of a copy that nobody can use."""
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "sync_file", full)
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(OSError, match="No space"):
+        backup(data_dir / LEDGER_FILE, target / "to.db")
+    assert list(target.iterdir()) == []

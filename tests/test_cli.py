@@ -20,9 +20,9 @@ from ledger.database import open_reader
 from ledger.ledger import LEDGER_FILE
 from ops.cli import Commands, main
 from ops.keys import new_key
-from ops.serve import free_port
+from ops.serve import _port_held, free_port
 from projections.engine import registry
-from schema.errors import Unauthenticated
+from schema.errors import AddressInUse, Unauthenticated
 from tests.console import WAIT_S_MAX, answer, fill, run, settings_of, start, until
 from tests.serving import a_call
 
@@ -374,3 +374,9 @@ def test_json_is_one_line(data_dir: Path) -> None:
         result = run(*arguments, "--json", "--data-dir", data_dir)
         [line] = result.stdout.splitlines()
         assert isinstance(json.loads(line), dict)
+
+
+def test_of_services_that_start_at_once_one_gets_the_port() -> None:
+    """Workers share a port and bind it late, so the check of the address alone would let both in."""
+    with _port_held(1), pytest.raises(AddressInUse), _port_held(1):
+        pass

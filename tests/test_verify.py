@@ -11,14 +11,16 @@ import pytest
 
 from ledger import tree
 from ledger.database import open_reader
+from ledger.journal import Head
 from ledger.ledger import LEDGER_FILE
 from ops import verify_projections
 from ops.bootstrap import clock_us, opened
 from ops.call_import import import_calls, into_ledger
-from ops.faults import FAULTS_PER_TABLE_MAX
+from ops.faults import FAULTS_PER_TABLE_MAX, Faults
 from ops.keys import command, new_key
 from ops.sample_traffic import Traffic
 from ops.verify import Report, verify, verify_copy
+from ops.verify_journal import _Walk
 from projections import state_hash
 from projections.engine import registry
 from schema.times import DAY_US
@@ -325,3 +327,11 @@ def test_a_rebuilt_projection_has_the_same_hash(data_dir: Path) -> None:
     assert run("rebuild", "--data-dir", data_dir).exit_code == 0
     assert hashes() == before
     assert all(before.values())
+
+
+def test_a_damaged_row_is_a_fault_and_no_crash() -> None:
+    """A page of zeros reads as NULL where text should be; the position is named."""
+    faults = Faults()
+    walk = _Walk(Head(1, 0, []), faults)
+    walk.take((1, b"s", b"i", b"t", b"u", 0, None, b"h"))
+    assert [(fault.position, fault.problem) for fault in faults.found][:1] == [(1, "the entry is not text")]
