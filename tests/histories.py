@@ -282,7 +282,8 @@ ROLLUPS: dict[int, tuple[int, tuple[str, ...]]] = {
     4: (HOUR_US, ("provider", "model")),
     5: (DAY_US, ("provider", "model")),
     6: (HOUR_US, ("app", "provider", "model", "credential_id")),
-    7: (HOUR_US, ("user_id", "app", "provider", "model", "credential_id")),
+    7: (DAY_US, ("app", "provider", "model", "credential_id")),
+    8: (HOUR_US, ("user_id", "app", "provider", "model", "credential_id")),
 }
 
 
