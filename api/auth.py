@@ -15,7 +15,6 @@ from schema.key import Principal, Role
 
 ROLES = "roles"
 ANYONE = "anyone"
-ADMIN: frozenset[Role] = frozenset({"admin"})
 POSTERS: frozenset[Role] = frozenset({"admin", "app"})
 REPLAYERS: frozenset[Role] = frozenset({"admin", "auditor"})
 OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})

@@ -57,9 +57,9 @@ class Ledger:
         Raises LedgerBusy, NewerFile, MigrationChanged, UnsafeSqlite, UnknownEventType.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        _make_private(self.path)
         with ExitStack() as opening:
             opening.enter_context(lock.shared(self.data_dir))
+            _make_private(self.path)  # under the lock: a restore that runs must not find a new file in its place
             behind = self._bring_up(now_us, progress or rebuild.quiet)
             self.writer.start()
             self._held = opening.pop_all()
