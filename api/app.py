@@ -15,7 +15,6 @@ from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import event, health, model_call, model_call_stat
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
-from ledger.database import open_reader
 from ledger.ledger import Ledger
 from schema.errors import LedgerError
 from schema.model_call import SweepModelCalls
@@ -38,7 +37,7 @@ def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock, open_reader(ledger.path))
+        services = Services(ledger, settings, clock)
         app.state[SERVICES] = services
         sweeper = asyncio.create_task(_sweep_forever(services))
         try:
@@ -46,7 +45,7 @@ def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) 
         finally:
             sweeper.cancel()
             await services.tail.stop()
-            services.auth_db.close()
+            services.keys.close()
             await asyncio.to_thread(ledger.close)
 
     return Litestar(

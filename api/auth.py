@@ -1,6 +1,7 @@
 """Who is calling, and whether the route lets them: nothing is allowed unless a route says so."""
 
 import hmac
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 
@@ -8,8 +9,7 @@ from litestar import Request
 from litestar.types import Scope
 
 from api.services import services_of
-from ledger.database import Connection
-from projections import key as keys
+from projections.key import KeyRecord
 from schema.errors import Forbidden, Unauthenticated
 from schema.key import Principal, Role
 
@@ -26,14 +26,14 @@ KEY_CHARS_MAX = 128
 KEY_PARTS = 3
 
 
-def authenticate(db: Connection, header: bytes | None) -> Principal:
+def authenticate(find: Callable[[str], KeyRecord | None], header: bytes | None) -> Principal:
     """The principal of an Authorization header, looked up in the ledger as it is now; raises Unauthenticated."""
     text = (header or b"").decode("latin-1")
     scheme, _, token = text.partition(" ")
     parts = token.strip().split("_", KEY_PARTS - 1)
     if scheme.lower() != "bearer" or len(parts) != KEY_PARTS or parts[0] != KEY_PREFIX or len(token) > KEY_CHARS_MAX:
         raise Unauthenticated
-    record = keys.find(db, parts[1])
+    record = find(parts[1])
     digest = sha256(token.strip().encode("latin-1")).hexdigest()
     # Compared also where there is no such key, so that an answer's time tells nothing about ids.
     if not hmac.compare_digest(digest, record.sha256 if record else "0" * len(digest)) or record is None:
@@ -55,7 +55,7 @@ def principal_of(request: Request[Any, Any, Any]) -> Principal:
 def known_caller(request: Request[Any, Any, Any]) -> Principal | None:
     """Who is calling a route that is open to anyone; None without a valid key."""
     try:
-        return authenticate(services_of(request.app).auth_db, header(request.scope, b"authorization"))
+        return authenticate(services_of(request.app).keys.find, header(request.scope, b"authorization"))
     except Unauthenticated:
         return None
 

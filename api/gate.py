@@ -1,8 +1,13 @@
-"""What every request passes before its route: nobody gets in unless the route says so.
+"""What every request passes: nobody gets in unless the route says so, and who gets in is answered here.
 
-A middleware rather than the framework's guards, which copy the route handler for every request.
+A middleware rather than the framework's guards, which copy the route handler for every request. It ends the chain: the
+framework has found the route, and our routes are functions from a request to an ASGI application, which need nothing
+of what it would do between. That is a tenth of a post's time.
 """
 
+from typing import Any
+
+from litestar import Request
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import ANYONE, ROLES, authenticate, header
@@ -10,12 +15,14 @@ from api.services import services_of
 from schema.errors import Forbidden
 
 
-def gate(app: ASGIApp) -> ASGIApp:
-    """Authenticate, and authorise by the route's roles."""
+def gate(app: ASGIApp) -> ASGIApp:  # noqa: ARG001 - the chain ends here
+    """Authenticate, authorise by the route's roles, answer."""
 
     async def enter(scope: Scope, receive: Receive, send: Send) -> None:
         _admit(scope)
-        await app(scope, receive, send)
+        request: Request[Any, Any, Any] = Request(scope, receive, send)
+        answer: ASGIApp = await scope["route_handler"].fn(request, **scope["path_params"])
+        await answer(scope, receive, send)
 
     return enter
 
@@ -27,7 +34,7 @@ def _admit(scope: Scope) -> None:
         raise Forbidden("this route allows no role")
     if roles == ANYONE:
         return
-    principal = authenticate(services_of(scope["litestar_app"]).auth_db, header(scope, b"authorization"))
+    principal = authenticate(services_of(scope["litestar_app"]).keys.find, header(scope, b"authorization"))
     if principal.role not in roles:
         raise Forbidden(f"role {principal.role} may not do this")
     scope["auth"] = principal

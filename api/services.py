@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from litestar import Litestar
 
+from api.known_keys import KnownKeys
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
-from ledger.database import Connection
 from ledger.ledger import Ledger
 
 SERVICES = "services"
@@ -16,11 +16,11 @@ SERVICES = "services"
 class Services:
     """The open ledger and what serves it."""
 
-    def __init__(self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], auth_db: Connection) -> None:
+    def __init__(self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) -> None:
         self.ledger = ledger
         self.settings = settings
         self.clock = clock
-        self.auth_db = auth_db
+        self.keys = KnownKeys(ledger.path)
         self.tail = Tail(ledger.readers, settings)
         self.state_hashes = StateHashes(ledger.readers)
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ from ops.cli import Commands, main
 from ops.keys import new_key
 from ops.serve import _port_held, free_port
 from projections.engine import registry
+from projections.key import find
 from schema.errors import AddressInUse, Unauthenticated
 from tests.console import WAIT_S_MAX, answer, fill, run, settings_of, start, until
 from tests.serving import a_call
@@ -42,7 +44,7 @@ def bearer(key: str) -> dict[str, str]:
 def role_of(data_dir: Path, key: str) -> tuple[str, str | None]:
     db = open_reader(data_dir / LEDGER_FILE)
     try:
-        principal = authenticate(db, f"Bearer {key}".encode())
+        principal = authenticate(partial(find, db), f"Bearer {key}".encode())
         return principal.role, principal.app
     finally:
         db.close()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar import Request, get
-from litestar.response import Stream
+from litestar.response import Response, Stream
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
@@ -47,7 +47,7 @@ async def get_events(request: Request[Any, Any, Any]) -> ASGIApp:
         headers={LAST_EVENT_ID: "The last position seen; the stream goes on after it, whatever `after` says."},
     ),
 )  # fmt: skip
-async def stream_events(request: Request[Any, Any, Any]) -> Stream:
+async def stream_events(request: Request[Any, Any, Any]) -> ASGIApp:
     """Server-Sent Events: `id` is the position, `data` the entry. Resumes from `Last-Event-ID`."""
     params = query.parse(request, query.StreamParams)
     tail = services_of(request.app).tail
@@ -55,7 +55,8 @@ async def stream_events(request: Request[Any, Any, Any]) -> Stream:
     stream = await tail.open(params.after if last is None else last)
     count_response(request.scope, HTTP_200_OK)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(stream, media_type="text/event-stream", headers=headers)
+    response: Response[Any] = Stream(stream, media_type="text/event-stream", headers=headers)
+    return response.to_asgi_response(None, request)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _last_event_id(text: str | None) -> int | None:

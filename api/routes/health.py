@@ -34,7 +34,7 @@ class Ready(Struct, kw_only=True, omit_defaults=True):
 
 
 @get("/health/live", **documented(ANYONE, "Is the process alive", responses={200: Live}))
-async def get_live() -> ASGIApp:
+async def get_live(request: AnyRequest) -> ASGIApp:  # noqa: ARG001 - as every route
     """Needs no key."""
     return json(Live())
 
