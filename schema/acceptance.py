@@ -10,6 +10,7 @@ from schema.entry import ENTRY_BYTES_MAX
 from schema.errors import EntryTooLarge, FieldError, InconsistentUsage, InvalidInput, OutOfRange
 from schema.model_call import ModelCall, ModelCallEnd, ModelCallStart, Usage
 from schema.times import CANONICAL_LENGTH, DAY_US, format_time, parse_time
+from schema.unit import UNITS
 
 METADATA_BYTES_MAX = 16_384
 METADATA_DEPTH_MAX = 16
@@ -93,8 +94,30 @@ def _accept_usage(usage: Usage) -> None:
         raise InconsistentUsage(errors=(FieldError("$.usage.output_tokens", message),))
     if usage.seconds is not _NO_SECONDS:
         usage.seconds = _short_decimal(usage.seconds or _NO_SECONDS)
+    if usage.units is not None:
+        _check_units(usage.units)
     if usage.native is not None:
         _check_free_data("$.usage.native", usage.native)
+
+
+def _check_units(units: dict[str, int]) -> None:
+    for unit in units:
+        if unit in _OWN_UNITS:
+            message = f"{unit} has a field of its own in usage"
+        elif unit not in UNITS:
+            message = "Expected a unit of the price list, as input_audio_tokens"
+        else:
+            continue
+        raise InvalidInput(errors=(FieldError(f"$.usage.units.{unit[:UNIT_CHARS_MAX]}", message),))
+
+
+UNIT_CHARS_MAX = 100
+_OWN_UNITS = frozenset(
+    {
+        "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens", "images",
+        "seconds", "requests",
+    }
+)  # fmt: skip
 
 
 def _apply_usage_defaults(usage: Usage) -> None:

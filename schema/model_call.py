@@ -37,6 +37,25 @@ FreeData = Annotated[
 ]
 
 
+Units = Annotated[
+    dict[str, Quantity],
+    Meta(
+        max_length=32,
+        description="Other priced units: `cache_write_1h_tokens`, `input_audio_tokens`, `web_searches` … Parts of the "
+        "totals above are named here once more, never added to them.",
+        examples=[{"cache_write_1h_tokens": 100}],
+    ),
+]
+PriceContext = Annotated[
+    dict[str, Name],
+    Meta(
+        max_length=8,
+        description="What else the price depends on, in the price list's words.",
+        examples=[{"service_tier": "flex"}],
+    ),
+]
+
+
 class Usage(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Quantities as reported. Input includes cached tokens, output includes reasoning: subsets are never added."""
 
@@ -48,6 +67,7 @@ class Usage(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
     reasoning_tokens: Quantity | None = 0
     images: Quantity | None = 0
     seconds: Seconds | None = "0"
+    units: Units | None = None
     estimated: bool | None = False
     native: FreeData | None = None
 
@@ -84,6 +104,7 @@ class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=
     attempt: Attempt | None = 1
     provider_ttfb_ms: Milliseconds | None = None
     error: CallError | None = None
+    price_context: PriceContext | None = None
     metadata: FreeData | None = None
 
 
@@ -126,6 +147,7 @@ class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
     attempt: Attempt | None = None
     provider_ttfb_ms: Milliseconds | None = None
     error: CallError | None = None
+    price_context: PriceContext | None = None
     metadata: FreeData | None = None
 
 

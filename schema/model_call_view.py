@@ -40,6 +40,7 @@ class UsageView(Struct, kw_only=True):
     reasoning_tokens: int = 0
     images: int = 0
     seconds: str = "0"
+    units: dict[str, int] | None = None
     estimated: bool = False
     native: dict[str, Any] | None = None
 
@@ -65,6 +66,7 @@ class ModelCallView(Struct, kw_only=True):
     trace_id: str | None = None
     attempt: int = 1
     error: CallError | None = None
+    price_context: dict[str, str] | None = None
     metadata: dict[str, Any] | None = None
     cost: str | None = None
     vendor_cost: str | None = None

@@ -1,6 +1,8 @@
 """Exact decimals: integers of a named scale inside, plain decimal strings outside. Never a binary fraction."""
 
 SECONDS_DECIMALS = 6
+COST_DECIMALS = 10  # amounts are integers of 1e-10 credits
+RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 
 
 def parse_scaled(text: str, decimals: int) -> int:

@@ -65,6 +65,8 @@ def reached(source: str) -> list[Reach]:
     # `import a.b` binds `a` alone; every other form binds what it names.
     bound = {alias: alias if name.startswith(f"{alias}.") else name for _, alias, name in imports(tree)}
     for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):  # a field named `input` reaches nothing
+            continue
         chain = dotted(node) if isinstance(node, ast.Name | ast.Attribute) else None
         if isinstance(node, ast.expr) and chain:
             head, dot, rest = chain.partition(".")

@@ -1,0 +1,229 @@
+"""What a call costs: one look at a rate, integer arithmetic, one rounding.
+
+Prices are integers of 1e-12 credits a unit, durations of 1e-6 seconds; a cost is added up exactly, at 1e-18, and
+rounded once, half up, to ten decimals. A quantity counts once, in the most specific unit that has a price:
+`input_tokens` less what is priced as cache, audio, … apart. Nothing here reads anything but its arguments.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from msgspec import Struct
+
+from schema.model_call import Usage
+from schema.model_rate import NAMED, PriceBook, Prices, TieredPrices
+from schema.money import COST_DECIMALS, RATE_DECIMALS, SECONDS_DECIMALS, parse_scaled
+from schema.unit import REQUESTS, UNITS, includes, is_duration, is_input, join
+
+EXACT_DECIMALS = RATE_DECIMALS + SECONDS_DECIMALS
+_ROUND = 10 ** (EXACT_DECIMALS - COST_DECIMALS)
+_COUNTED = 10**SECONDS_DECIMALS  # a count's price, on the scale of a duration's
+
+Quantities = Mapping[str, int]
+Context = Mapping[str, str]
+
+
+class UnclearUsageError(ValueError):
+    """The reported quantities contradict each other, or leave open what a priced unit needs."""
+
+
+class Line(Struct, frozen=True):
+    """A part of a cost. `quantity` is a count, or microseconds of a duration; `amount_e18` is exact."""
+
+    unit: str
+    quantity: int
+    rate_e12: int
+    amount_e18: int
+
+
+class Cost(Struct, frozen=True):
+    """A cost in 1e-10 credits, and its input part; `uncovered` tells whether something used has no price."""
+
+    cost_e10: int
+    input_cost_e10: int
+    uncovered: bool
+
+
+def rounded(amount_e18: int) -> int:
+    """1e-18 credits to 1e-10, half up."""
+    return (amount_e18 + _ROUND // 2) // _ROUND
+
+
+def quantities(usage: Usage | None) -> dict[str, int]:
+    """What a call used, by unit: counts, and microseconds of durations. The call itself is one request."""
+    found = {REQUESTS: 1}
+    if usage is None:
+        return found
+    found["input_tokens"] = usage.input_tokens or 0
+    found["output_tokens"] = usage.output_tokens or 0
+    if usage.cache_read_tokens:
+        found["cache_read_tokens"] = usage.cache_read_tokens
+    if usage.cache_write_tokens:
+        found["cache_write_tokens"] = usage.cache_write_tokens
+    if usage.reasoning_tokens:
+        found["output_reasoning_tokens"] = usage.reasoning_tokens
+    if usage.images:
+        found["images"] = usage.images
+    if usage.seconds != "0" and usage.seconds is not None:
+        found["seconds"] = parse_scaled(usage.seconds, SECONDS_DECIMALS)
+    if usage.units:
+        for unit, amount in usage.units.items():
+            found[unit] = amount * _COUNTED if is_duration(unit) else amount
+    return found
+
+
+class _Table:
+    """Prices of one tier: units from the most specific on, with the priced units inside each."""
+
+    __slots__ = ("covering", "is_free", "lines")
+
+    def __init__(self, prices: Mapping[str, int]) -> None:
+        units = sorted(prices, key=lambda unit: (-len(UNITS[unit]), unit))
+        self.lines = [
+            (
+                unit,
+                prices[unit] * (1 if is_duration(unit) else _COUNTED),
+                is_input(unit),
+                tuple(n for n, other in enumerate(units[:at]) if includes(unit, other)),
+            )
+            for at, unit in enumerate(units)
+        ]
+        self.covering = {unit: any(includes(priced, unit) for priced in units) for unit in UNITS}
+        self.covering[REQUESTS] = True
+        self.is_free = not any(prices.values())
+
+
+class CompiledPrices:
+    """A price book made ready: for a context and a number of input tokens, the table that prices a call."""
+
+    def __init__(self, book: PriceBook, minimums: Mapping[str, str] | None = None) -> None:
+        self._book = book
+        self._minimums = {unit: parse_scaled(text, SECONDS_DECIMALS) for unit, text in (minimums or {}).items()}
+        self._by_context: dict[tuple[int, ...], list[tuple[int, _Table]]] = {}
+        self._plain = _tiers([book])
+
+    @cached_property
+    def prices_nothing(self) -> bool:
+        """Whether there is no price at all."""
+        return not self._plain[-1][1].lines and not self._book.variants
+
+    @cached_property
+    def is_free(self) -> bool:
+        """Whether every price is 0."""
+        return all(table.is_free for _, table in self._plain)
+
+    def cost(self, used: Quantities, context: Context | None = None) -> Cost:
+        """The cost of quantities. Raises UnclearUsageError."""
+        table = self._table(used, context)
+        total = of_input = 0
+        leaves: list[int] = []
+        used = self._adjusted(used, table)
+        for unit, rate, input_, inside in table.lines:
+            leaf = used[unit] if unit in used else _unreported(unit, used)
+            for n in inside:
+                leaf -= leaves[n]
+            if leaf < 0:
+                raise UnclearUsageError(f"what is inside {unit} exceeds it")
+            leaves.append(leaf)
+            amount = leaf * rate
+            total += amount
+            if input_:
+                of_input += amount
+        covering = table.covering
+        uncovered = any(amount and not covering[unit] for unit, amount in used.items())
+        return Cost(rounded(total), rounded(of_input), uncovered)
+
+    def lines(self, used: Quantities, context: Context | None = None) -> list[Line]:
+        """The parts of a cost, the most specific units first. Raises UnclearUsageError."""
+        table = self._table(used, context)
+        used = self._adjusted(used, table)
+        leaves: list[int] = []
+        found: list[Line] = []
+        for unit, rate, _, inside in table.lines:
+            leaf = (used[unit] if unit in used else _unreported(unit, used)) - sum(leaves[n] for n in inside)
+            if leaf < 0:
+                raise UnclearUsageError(f"what is inside {unit} exceeds it")
+            leaves.append(leaf)
+            found.append(Line(unit, leaf, rate if is_duration(unit) else rate // _COUNTED, leaf * rate))
+        return found
+
+    def _table(self, used: Quantities, context: Context | None) -> _Table:
+        tiers = self._tiers_of(context) if context else self._plain
+        if len(tiers) > 1:
+            tokens = used["input_tokens"] if "input_tokens" in used else _unreported("input_tokens", used)
+            return next(table for above, table in tiers if tokens > above)
+        return tiers[0][1]
+
+    def _tiers_of(self, context: Context) -> list[tuple[int, _Table]]:
+        variants = self._book.variants or ()
+        fitting = [v for v in variants if all(context.get(name) == value for name, value in v.when.items())]
+        if not fitting:
+            return self._plain
+        key = tuple(n for n, v in enumerate(variants) if v in fitting)
+        cached = self._by_context.get(key)
+        if cached is None:
+            cached = self._by_context[key] = _tiers([*fitting, self._book])
+        return cached
+
+    def _adjusted(self, used: Quantities, table: _Table) -> Quantities:
+        """Plain seconds are those of audio where only these have a price; a vendor's minimum is applied."""
+        if not self._minimums and "seconds" not in used:
+            return used
+        found = dict(used)
+        if "seconds" in found and not table.covering["seconds"] and table.covering["audio_seconds"]:
+            found.setdefault("audio_seconds", found.pop("seconds"))
+        for unit, least in self._minimums.items():
+            if found.get(unit):
+                found[unit] = max(found[unit], least)
+        return found
+
+
+def _unreported(unit: str, used: Quantities) -> int:
+    """A priced unit that was not reported counts 0, unless what was reported says it cannot."""
+    reported = sorted(other for other, amount in used.items() if amount and other not in {unit, REQUESTS})
+    for other in reported:
+        if includes(unit, other):
+            raise UnclearUsageError(f"{other} is reported and {unit}, which includes it, is not")
+    wanted = frozenset(UNITS[unit].items())
+    for n, first in enumerate(reported):
+        for second in reported[n + 1 :]:
+            if join(first, second) == wanted:
+                raise UnclearUsageError(f"{first} and {second} overlap, and {unit} is not reported")
+    return 0
+
+
+def _tiers(books: Sequence[TieredPrices]) -> list[tuple[int, _Table]]:
+    """(above, table) from the highest tier down; each unit's price is of the first book that has one."""
+    tiered = [_by_unit(book) for book in books]
+    steps = sorted({above for book in tiered for tiers in book.values() for above, _ in tiers}, reverse=True)
+    found: list[tuple[int, _Table]] = []
+    for step in steps or [-1]:
+        prices: dict[str, int] = {}
+        for book in tiered:
+            for unit, tiers in book.items():
+                price = next((rate for above, rate in reversed(tiers) if above <= step), None)
+                if price is not None:
+                    prices.setdefault(unit, price)
+        found.append((step, _Table(prices)))
+    return found
+
+
+def _by_unit(book: TieredPrices) -> dict[str, list[tuple[int, int]]]:
+    """Each unit's prices as (above, 1e-12 credits), rising; the base price is above -1."""
+    found = {unit: [(-1, rate)] for unit, rate in prices_of(book).items()}
+    for tier in sorted(book.tiers or (), key=lambda tier: tier.above):
+        for unit, rate in prices_of(tier).items():
+            found.setdefault(unit, []).append((tier.above, rate))
+    return found
+
+
+def prices_of(prices: Prices) -> dict[str, int]:
+    """A set of prices by unit, in 1e-12 credits."""
+    named = {unit: getattr(prices, name) for name, unit in NAMED.items()}
+    given = {unit: text for unit, text in named.items() if text is not None} | (prices.lines or {})
+    return {unit: parse_scaled(text, RATE_DECIMALS) for unit, text in given.items()}
+
+
+def book_of(rate: PriceBook) -> PriceBook:
+    """The prices of a rate that it charges, apart from the rate."""
+    return PriceBook(**{name: getattr(rate, name) for name in PriceBook.__struct_fields__})
