@@ -222,8 +222,3 @@ def prices_of(prices: Prices) -> dict[str, int]:
     named = {unit: getattr(prices, name) for name, unit in NAMED.items()}
     given = {unit: text for unit, text in named.items() if text is not None} | (prices.lines or {})
     return {unit: parse_scaled(text, RATE_DECIMALS) for unit, text in given.items()}
-
-
-def book_of(rate: PriceBook) -> PriceBook:
-    """The prices of a rate that it charges, apart from the rate."""
-    return PriceBook(**{name: getattr(rate, name) for name in PriceBook.__struct_fields__})
