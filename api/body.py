@@ -93,6 +93,8 @@ def translate(error: ValueError | RecursionError) -> InvalidInput:
 
 def command(call: ModelCallRecorded, principal: Principal, now_us: int) -> RecordModelCall:
     """A decoded call as a command of its caller; raises InvalidInput or Forbidden."""
+    if call.rating is not None:
+        raise InvalidInput(errors=(FieldError("$.rating", "Object contains unknown field `rating`"),))
     call.app = own_app(principal, call.app)
     if call.app is None:
         raise InvalidInput(errors=(FieldError("$.app", "Expected an app: an admin names the one that called"),))

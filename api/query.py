@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 
 from api.auth import own_app, principal_of
 from api.body import translate
+from schema.correction import Basis
 from schema.errors import FieldError, InvalidInput
 from schema.ids import AppId, Name
 from schema.model_call import QUANTITY_MAX, CallType, Status
@@ -41,6 +42,9 @@ class _CallParams(Struct, kw_only=True, forbid_unknown_fields=True):
     trace_id: Name | None = None
     min_duration_ms: Annotated[int, Meta(ge=0, le=QUANTITY_MAX)] | None = None
     q: Annotated[str, Meta(min_length=1, max_length=200, description="Text in ids and errors.")] | None = None
+    basis: Annotated[
+        Basis, Meta(description="As corrected, without voided calls; or as billed: each as it was first finished.")
+    ] = "corrected"
 
 
 class CallListParams(_CallParams, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 import ledger.commands
 from ledger import journal
+from ledger.rate_book import RateBook
 from schema.entry import NewEvent, Recorded
 
 Command = Struct
@@ -32,7 +33,8 @@ class Decision(Struct):
 class WorkingSet:
     """The part of the ledger that a group of commands sees; it grows by the events decided in the group."""
 
-    def __init__(self) -> None:
+    def __init__(self, rates: RateBook | None = None) -> None:
+        self.rates = rates or RateBook()
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
 
@@ -103,9 +105,9 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     return [group for group in cut if group]
 
 
-def load_group(db: apsw.Connection, commands: Sequence[Command]) -> WorkingSet:
+def load_group(db: apsw.Connection, commands: Sequence[Command], rates: RateBook | None = None) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet()
+    working_set = WorkingSet(rates)
     by_type: dict[type[Command], list[Command]] = defaultdict(list)
     for command in commands:
         by_type[type(command)].append(command)

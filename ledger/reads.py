@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from ledger import journal
 from projections.engine import require
-from projections.model_call_list import NEWEST, TIME_MAX_US, list_calls
+from projections.model_call_list import NEWEST, TIME_MAX_US, find_call, list_calls
 from projections.model_call_stat_read import read_stats
 from schema.entry import Recorded
 from schema.errors import InvalidInput, NotFound
@@ -24,9 +24,10 @@ def model_calls(db: apsw.Connection, call_filter: CallFilter, cursor: str | None
     """A page of calls, newest first. Raises Rebuilding, InvalidInput for a bad cursor."""
     require(db, journal.head_position(db), "model_calls", "names")
     below = decode_cursor(cursor, tuple[KeyPart, KeyPart]) if cursor else NEWEST
-    rows = list_calls(db, call_filter, below, limit)
-    items = [view(recorded) for recorded in journal.at(db, rows.event_positions)]
-    return Page(items=items, next_cursor=None if rows.next_key is None else encode_cursor(*rows.next_key))
+    found = list_calls(db, call_filter, below, limit)
+    events = journal.at(db, [row.event_position for row in found.rows])
+    items = [view(recorded, row) for recorded, row in zip(events, found.rows, strict=True)]
+    return Page(items=items, next_cursor=None if found.next_key is None else encode_cursor(*found.next_key))
 
 
 def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:
@@ -37,7 +38,9 @@ def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:
 
 def model_call(db: apsw.Connection, app: str | None, id_: str) -> ModelCallView:
     """One call. Without an app every app is looked at; raises NotFound, InvalidInput where two apps share the id."""
-    return view(model_call_events(db, app, id_)[-1])
+    require(db, journal.head_position(db), "model_calls")
+    row = find_call(db, model_call_events(db, app, id_)[0].position)
+    return view(journal.at(db, [row.event_position])[0], row)
 
 
 def model_call_events(db: apsw.Connection, app: str | None, id_: str) -> list[Recorded]:

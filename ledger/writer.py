@@ -18,6 +18,7 @@ from ledger import journal
 from ledger.database import Durability, guard_fork, open_writer, roll_back, sync_recovered
 from ledger.decision import Command, WorkingSet, groups, handlers, load_group
 from ledger.queue import CommandQueue, Submission
+from ledger.rate_book import RateBook
 from projections.engine import Engine
 from schema.entry import NewEvent, Recorded, encode
 from schema.errors import LedgerError, OutcomeUnknown, StorageUnavailable
@@ -79,6 +80,7 @@ class Writer:
         self._pid = os.getpid()
         self._db: apsw.Connection | None = None
         self._engine: Engine | None = None
+        self._rates = RateBook()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
@@ -186,7 +188,7 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        group = decide_group(load_group(db, commands), head, commands)
+        group = decide_group(load_group(db, commands, self._rates), head, commands)
         if group.events:
             before = head.size
             journal.append(db, head, group.events, group.entries)

@@ -7,6 +7,7 @@ import apsw
 
 from projections.bulk import Value
 from projections.name import ABSENT
+from schema.correction import Basis
 from schema.model_call_query import CallFilter, Dimension
 
 Condition = tuple[str, tuple[Value, ...]]
@@ -63,3 +64,10 @@ def all_of(found: Sequence[Condition]) -> tuple[str, tuple[Value, ...]]:
     """The conjunction of conditions and all that it binds."""
     sql = " AND ".join(condition for condition, _ in found) or "true"
     return sql, tuple(value for _, values in found for value in values)
+
+
+def sources(basis: Basis) -> tuple[tuple[str, str], ...]:
+    """The tables, and which of their rows, that hold each call once: as it is now, or as it was first finished."""
+    if basis == "corrected":
+        return (("model_calls", "voided = 0"),)
+    return (("model_calls", "revision = 0"), ("model_call_versions", "revision = 0"))

@@ -1,18 +1,26 @@
 """One row a call: what lists filter by and what range edges add up. The rest is read from the call's latest entry."""
 
 from collections.abc import Sequence
+from typing import cast
 
-from projections.bulk import Row, insert
+from projections.bulk import Row, Value, insert
+from projections.name import CallEvent
 from projections.projection import Projection, Table, Target
+from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
 from schema.entry import Recorded
 from schema.model_call import (
     ModelCall,
+    ModelCallCompleted,
     ModelCallEvent,
+    ModelCallFailed,
     ModelCallRecorded,
     ModelCallStarted,
+    ModelCallTimedOut,
+    Rating,
     Usage,
 )
-from schema.money import SECONDS_DECIMALS, parse_scaled
+from schema.model_call_view import rating_of
+from schema.money import COST_DECIMALS, SECONDS_DECIMALS, parse_scaled
 from schema.times import parse_time
 
 _COLUMNS = """
@@ -40,10 +48,25 @@ _COLUMNS = """
     seconds_e6         INTEGER NOT NULL,
     error_code         TEXT,
     error_message      TEXT,
-    times_out_at_us    INTEGER               -- while it is processing
+    times_out_at_us    INTEGER,              -- while it is processing
+    cost_e10           INTEGER,              -- credits; null while it has no price
+    input_cost_e10     INTEGER,
+    vendor_cost_e10    INTEGER,
+    cost_status        TEXT NOT NULL,
+    cost_reason        TEXT,
+    rate               INTEGER,              -- position of the rate it was priced by
+    rated              INTEGER NOT NULL,     -- position of the event that priced or voided it
+    revision           INTEGER NOT NULL,     -- how often it was corrected, voided or re-rated
+    voided             INTEGER NOT NULL
 """
+_VERSION_COLUMNS = _COLUMNS.replace(
+    "position           INTEGER PRIMARY KEY,", "position           INTEGER NOT NULL,", 1
+)
 NO_USAGE = (0, 0, 0, 0, 0, 0, 0)
+_NO_COSTS = (None, None, None)
 _FIRST = (ModelCallRecorded, ModelCallStarted)
+_LATER = (ModelCallCompleted, ModelCallFailed, ModelCallTimedOut)
+CHANGED = (ModelCallCorrected, ModelCallVoided, ModelCallRerated)
 _NAMED = ("app", "user_id", "provider", "model", "credential_id", "type", "status")
 
 
@@ -63,16 +86,28 @@ def quantities(usage: Usage | None) -> tuple[int, ...]:
     )
 
 
-def started_at_us(event: Recorded, data: ModelCallEvent) -> int:
+def started_at_us(event: Recorded, data: ModelCallEvent | ModelCallCorrected) -> int:
     """The call's start; for a recorded call the event's own time is just that."""
     return event.time_us if isinstance(data, ModelCallRecorded) else parse_time(data.started_at)
 
 
-def _row(event: Recorded, data: ModelCallEvent, names: tuple[int, ...]) -> Row:
+def costs(rating: Rating | None) -> tuple[int | None, int | None, int | None]:
+    """Cost, input cost and vendor cost in 1e-10 credits."""
+    if rating is None:
+        return _NO_COSTS
+    return _e10(rating.cost), _e10(rating.input_cost), _e10(rating.vendor_cost)
+
+
+def _e10(amount: str | None) -> int | None:
+    return None if amount is None else parse_scaled(amount, COST_DECIMALS)
+
+
+def _row(event: Recorded, data: ModelCallEvent | ModelCallCorrected, names: tuple[int, ...]) -> list[Value]:
     finished = data if isinstance(data, ModelCall) else None
     error = finished.error if finished else None
-    return (
-        event.position if isinstance(data, _FIRST) else data.started,
+    rating = rating_of(data)
+    return [
+        _first_position(event, data),
         event.position,
         data.id or "",
         *names,
@@ -85,13 +120,60 @@ def _row(event: Recorded, data: ModelCallEvent, names: tuple[int, ...]) -> Row:
         error.code if error else None,
         error.message if error else None,
         parse_time(data.times_out_at) if isinstance(data, ModelCallStarted) else None,
-    )
+        *costs(rating),
+        rating.status,
+        rating.reason,
+        rating.rate,
+        event.position,
+        0,
+        0,
+    ]
+
+
+def _first_position(event: Recorded, data: CallEvent) -> int:
+    if isinstance(data, _FIRST):
+        return event.position
+    return data.started if isinstance(data, _LATER) else data.recorded
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    # Of several events of one call the last one stands.
-    rows = {row[0]: row for row in (_row(*call) for call in target.names.calls(target.db, events))}
-    insert(target.db, f"REPLACE INTO {target.table('model_calls')}", list(rows.values()))
+    """Of several events of one call the last one stands; what a change replaces is kept as a version."""
+    rows: dict[int, list[Value]] = {}
+    versions: list[Row] = []
+    for event, data, names in target.names.calls(target.db, events):
+        position = _first_position(event, data)
+        if not isinstance(data, CHANGED):
+            rows[position] = _row(event, data, names)
+            continue
+        row = rows.get(position) or _stored(target, position)
+        versions.append((*row, event.position))
+        rows[position] = _changed(row, event, data, names)
+    if rows:
+        insert(target.db, f"REPLACE INTO {target.table('model_calls')}", list(rows.values()))
+    if versions:
+        insert(target.db, f"INSERT INTO {target.table('model_call_versions')}", versions)
+
+
+def _stored(target: Target, position: int) -> list[Value]:
+    query = f"SELECT * FROM {target.table('model_calls')} WHERE position = ?"
+    (row,) = cast("list[Row]", target.db.execute(query, (position,)).fetchall())
+    return list(row)
+
+
+def _changed(row: list[Value], event: Recorded, data: CallEvent, names: tuple[int, ...]) -> list[Value]:
+    """The row after a correction, a void or a re-rate."""
+    revision = cast("int", row[_REVISION]) + 1
+    if isinstance(data, ModelCallCorrected):
+        found = _row(event, data, names)
+    else:
+        found = list(row)
+        if isinstance(data, ModelCallRerated):
+            rating = data.rating
+            found[_COST : _RATED + 1] = [*costs(rating), rating.status, rating.reason, rating.rate, event.position]
+        else:
+            found[_RATED], found[_VOIDED] = event.position, 1
+    found[_REVISION] = revision
+    return found
 
 
 def _named_view(table: str, columns: Sequence[str]) -> str:
@@ -105,9 +187,12 @@ def column_names(columns: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in columns.strip().splitlines())
 
 
+_NAMES = column_names(_COLUMNS)
+_COST, _RATED, _REVISION, _VOIDED = (_NAMES.index(name) for name in ("cost_e10", "rated", "revision", "voided"))
+
 PROJECTION = Projection(
     name="model_calls",
-    version=1,
+    version=2,
     tables=(
         Table(
             "model_calls",
@@ -118,9 +203,16 @@ PROJECTION = Projection(
                 ("model_calls_times_out_at", "(times_out_at_us) WHERE times_out_at_us IS NOT NULL"),
             ),
         ),
+        Table(
+            "model_call_versions",  # what was true of a call until the event at `until`
+            f"{_VERSION_COLUMNS.rstrip()},\n    until INTEGER NOT NULL,\n    PRIMARY KEY (position, until)",
+            key="position, until",
+            options="STRICT, WITHOUT ROWID",
+            indexes=(("model_call_versions_billed", "(started_at_us, position) WHERE revision = 0"),),
+        ),
     ),
     apply=_apply,
-    views=(("model_calls_named", _named_view("model_calls", column_names(_COLUMNS))),),
+    views=(("model_calls_named", _named_view("model_calls", _NAMES)),),
     needs=("names",),
     blocking=True,
 )

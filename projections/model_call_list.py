@@ -1,26 +1,38 @@
 """Lists of calls, newest first, by keyset. A filter without an index scans a bounded number of rows a page."""
 
-from typing import Any
+from typing import Any, cast
 
 import apsw
 from msgspec import Struct
 
 from projections.bulk import Value
-from projections.call_filter import all_of, conditions, dimension_ids
-from schema.model_call_query import CallFilter
+from projections.call_filter import all_of, conditions, dimension_ids, sources
+from schema.model_call_query import DIMENSIONS, CallFilter
+from schema.model_call_view import CallRow
 
 SCAN_ROWS_MAX = 50_000
 TIME_MAX_US = 2**62
 
 Key = tuple[int, int]
+_FILTERED = (*DIMENSIONS, "id", "request_id", "trace_id", "error_code", "error_message", "duration_ms")
 NEWEST: Key = (TIME_MAX_US, TIME_MAX_US)
 
 
-class CallRows(Struct, frozen=True):
-    """The latest event position of each call found, and the key to go on below, if there may be more."""
+_COLUMNS = ", ".join(("started_at_us", *(field for field in CallRow.__struct_fields__), *_FILTERED))
 
-    event_positions: list[int]
+
+class CallRows(Struct, frozen=True):
+    """The calls found, and the key to go on below, if there may be more."""
+
+    rows: list[CallRow]
     next_key: Key | None
+
+
+def find_call(db: apsw.Connection, position: int) -> CallRow:
+    """A call by the position of its first event."""
+    query = f"SELECT {', '.join(CallRow.__struct_fields__)} FROM model_calls WHERE position = ?"
+    (row,) = cast("list[Any]", db.execute(query, (position,)).fetchall())
+    return CallRow(*row)
 
 
 def list_calls(db: apsw.Connection, call_filter: CallFilter, below: Key, limit: int) -> CallRows:
@@ -31,25 +43,27 @@ def list_calls(db: apsw.Connection, call_filter: CallFilter, below: Key, limit: 
     where, bound = all_of(conditions(call_filter, dimensions))
     scan, scan_bound = _scan(call_filter, below)
     query = (
-        f"SELECT event_position, started_at_us, position FROM ({scan}) WHERE {where} "
+        f"SELECT started_at_us, {', '.join(CallRow.__struct_fields__)} FROM ({scan}) WHERE {where} "
         "ORDER BY started_at_us DESC, position DESC LIMIT ?"
     )
     rows: list[Any] = db.execute(query, (*scan_bound, *bound, limit)).fetchall()
-    positions = [row[0] for row in rows]
+    found = [CallRow(*row[1:]) for row in rows]
     if len(rows) == limit:
-        return CallRows(positions, (rows[-1][1], rows[-1][2]))
-    return CallRows(positions, _end_of_scan(db, scan, scan_bound))
+        return CallRows(found, (rows[-1][0], found[-1].position))
+    return CallRows(found, _end_of_scan(db, scan, scan_bound))
 
 
 def _scan(call_filter: CallFilter, below: Key) -> tuple[str, tuple[Value, ...]]:
     """The next rows in time order that a page may look at."""
-    sql = (
-        "SELECT * FROM model_calls WHERE started_at_us >= ? AND started_at_us < ? "
-        "AND (started_at_us, position) < (?, ?) ORDER BY started_at_us DESC, position DESC LIMIT ?"
-    )
     from_us = 0 if call_filter.from_us is None else call_filter.from_us
     to_us = TIME_MAX_US if call_filter.to_us is None else call_filter.to_us
-    return sql, (from_us, to_us, *below, SCAN_ROWS_MAX)
+    parts = [
+        f"SELECT {_COLUMNS} FROM {table} WHERE started_at_us >= ?1 AND started_at_us < ?2 "
+        f"AND (started_at_us, position) < (?3, ?4) AND {which}"
+        for table, which in sources(call_filter.basis)
+    ]
+    order = "ORDER BY started_at_us DESC, position DESC LIMIT ?5"
+    return f"{' UNION ALL '.join(parts)} {order}", (from_us, to_us, *below, SCAN_ROWS_MAX)
 
 
 def _end_of_scan(db: apsw.Connection, scan: str, bound: tuple[Value, ...]) -> Key | None:

@@ -8,6 +8,10 @@ Only the roll-up without further dimensions is kept up with every group. The oth
 touching them for each group would dirty a page a call. So each event's deltas are first laid down in order, and every
 TAIL_EVENTS positions the whole stretch is folded at once. A read adds the tail, at most TAIL_EVENTS rows, and so is
 as fresh as any. Where folds happen depends on positions alone, never on how events were grouped.
+
+Money is kept as whole credits and the rest in 1e-10, because a cell of dear calls would pass 2^63 in one number. What
+corrections, voids and re-rates change has cells of its own (`correction` 1): without them a sum is as billed, with them
+as corrected.
 """
 
 from collections.abc import Sequence
@@ -16,11 +20,20 @@ from functools import lru_cache
 from msgspec import Struct
 
 from projections.bulk import insert
-from projections.model_call import NO_USAGE, named_view, quantities, started_at_us
-from projections.name import NamedCall, names_of
+from projections.model_call import NO_USAGE, costs, named_view, quantities, started_at_us
+from projections.name import NamedCall, counted_names, names_of
 from projections.projection import Projection, Table, Target
+from schema.correction import Counted, ModelCallChange, ModelCallCorrected, ModelCallRerated
 from schema.entry import Recorded
-from schema.model_call import FINISHED, ModelCallFinished, ModelCallRecorded, ModelCallTimedOut
+from schema.model_call import (
+    FINISHED,
+    ModelCallFinished,
+    ModelCallRecorded,
+    ModelCallStarted,
+    ModelCallTimedOut,
+    Rating,
+)
+from schema.money import COST_DECIMALS
 from schema.times import DAY_US, HOUR_US, parse_time
 
 PART_BITS = 22
@@ -28,7 +41,8 @@ TAIL_EVENTS = 4_096
 DIMENSIONS = ("user_id", "app", "provider", "model", "credential_id", "type", "status")
 MEASURES = (
     "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images",
-    "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls",
+    "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls", "cost_credits", "cost_rest_e10",
+    "vendor_cost_credits", "vendor_cost_rest_e10", "unpriced_calls",
 )  # fmt: skip
 
 
@@ -69,21 +83,24 @@ BY_USER = ROLLUPS[-1]
 INLINE = tuple(rollup for rollup in ROLLUPS if rollup.inline)
 BY_CELL = tuple(rollup for rollup in ROLLUPS if not rollup.inline and rollup is not BY_USER)
 
-_KEY = f"rollup, bucket, {', '.join(DIMENSIONS)}, part"
+_KEY = f"rollup, bucket, {', '.join(DIMENSIONS)}, part, correction"
 _COLUMNS = "\n".join(
     [
         "rollup INTEGER NOT NULL,",
         "bucket INTEGER NOT NULL,",
         *(f"{dimension} INTEGER NOT NULL," for dimension in DIMENSIONS),
         "part INTEGER NOT NULL,",
+        "correction INTEGER NOT NULL,",
         *(f"{measure} INTEGER NOT NULL DEFAULT 0," for measure in MEASURES),
         f"PRIMARY KEY ({_KEY})",
     ]
 )
 DELTAS = "model_call_stat_deltas"
 _CELLS = "call_cells"
-_DELTA_COLUMNS = ("position", "sign", "started_at_us", "part", *DIMENSIONS, *MEASURES)
+_DELTA_COLUMNS = ("position", "sign", "started_at_us", "part", "correction", *DIMENSIONS, *MEASURES)
 _NOTHING = (*NO_USAGE, 0, 0, 0)
+_UNPRICED = (0, 0, 0, 0, 1)
+_CREDIT_E10 = 10**COST_DECIMALS
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
@@ -116,7 +133,7 @@ def _fold_tail(target: Target, boundary: int) -> None:
 
 def _by_user(suffix: str, deltas: str) -> str:
     """Deltas straight into the cells by user: few share one, so adding them up first would cost more than it saves."""
-    columns = [*DIMENSIONS, "part", *MEASURES]
+    columns = [*DIMENSIONS, "part", "correction", *MEASURES]
     return (
         f"INSERT INTO model_call_stats{suffix} (rollup, bucket, {', '.join(columns)}) "
         f"SELECT {BY_USER.code}, started_at_us / {HOUR_US} * {HOUR_US}, {', '.join(columns)} "
@@ -132,9 +149,9 @@ def _sum_out_users(deltas: str) -> str:
     kept = [dimension for dimension in DIMENSIONS if dimension != "user_id"]
     hour = f"started_at_us / {HOUR_US} * {HOUR_US}"
     return (
-        f"INSERT INTO temp.{_CELLS} (started_at_us, part, {', '.join([*kept, *MEASURES])}) "
-        f"SELECT {hour}, part, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
-        f"FROM {deltas} WHERE position <= ? GROUP BY 1, 2, {', '.join(kept)}"
+        f"INSERT INTO temp.{_CELLS} (started_at_us, part, correction, {', '.join([*kept, *MEASURES])}) "
+        f"SELECT {hour}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
+        f"FROM {deltas} WHERE position <= ? GROUP BY 1, 2, 3, {', '.join(kept)}"
     )
 
 
@@ -143,17 +160,27 @@ def _deltas(target: Target, calls: Sequence[NamedCall]) -> list[tuple[int, ...]]
     for event, data, names in calls:
         part = event.position >> PART_BITS
         if isinstance(data, FINISHED):
-            found.append((event.position, 1, started_at_us(event, data), part, *names, 1, *_measures(data)))
+            found.append((event.position, 1, started_at_us(event, data), part, 0, *names, 1, *_measures(data)))
             if not isinstance(data, ModelCallRecorded) and data.replaces is not None:
                 found.append(_taken_back(target, event.position, data.replaces.call))
         elif isinstance(data, ModelCallTimedOut):
-            found.append((event.position, 1, parse_time(data.started_at), part, *names, 1, *_NOTHING))
+            found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, 1, *_NOTHING, *_UNPRICED))
+        elif not isinstance(data, ModelCallStarted):
+            found.extend(_changes(target, event.position, data, names))
     return found
 
 
-def _measures(data: ModelCallFinished) -> tuple[int, ...]:
+def _measures(data: ModelCallFinished | ModelCallCorrected | Counted) -> tuple[int, ...]:
     ttfb = data.ttfb_ms
-    return (*quantities(data.usage), data.duration_ms or 0, ttfb or 0, 0 if ttfb is None else 1)
+    return (
+        *quantities(data.usage), data.duration_ms or 0, ttfb or 0, 0 if ttfb is None else 1, *_money(data.rating)
+    )  # fmt: skip
+
+
+def _money(rating: Rating | None) -> tuple[int, ...]:
+    """Credits and rest of cost and of vendor cost, and whether the call has no price."""
+    cost_e10, _, vendor_e10 = costs(rating)
+    return (*divmod(cost_e10 or 0, _CREDIT_E10), *divmod(vendor_e10 or 0, _CREDIT_E10), int(cost_e10 is None))
 
 
 def _taken_back(target: Target, position: int, timed_out: ModelCallTimedOut) -> tuple[int, ...]:
@@ -161,7 +188,29 @@ def _taken_back(target: Target, position: int, timed_out: ModelCallTimedOut) -> 
     names = names_of(timed_out)
     ids = target.names.load(target.db, names)
     started = parse_time(timed_out.started_at)
-    return (position, -1, started, position >> PART_BITS, *(ids[name] for name in names), -1, *_NOTHING)
+    part = position >> PART_BITS
+    return (position, -1, started, part, 0, *(ids[name] for name in names), -1, *_NOTHING, *_minus(_UNPRICED))
+
+
+def _minus(measures: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(-measure for measure in measures)
+
+
+def _changes(
+    target: Target, position: int, data: ModelCallCorrected | ModelCallChange, names: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    """What a correction, a void or a re-rate adds and takes away."""
+    before = data.replaces
+    head = (parse_time(before.started_at), position >> PART_BITS, 1)
+    if isinstance(data, ModelCallRerated):
+        moved = (new - old for new, old in zip(_money(data.rating), _money(before.rating), strict=True))
+        return [(position, 1, *head, *names, 0, *_NOTHING, *moved)]
+    counted = counted_names(data.app or "", before)
+    ids = target.names.load(target.db, counted)
+    found = [(position, -1, *head, *(ids[name] for name in counted), -1, *_minus(_measures(before)))]
+    if isinstance(data, ModelCallCorrected):
+        found.append((position, 1, parse_time(data.started_at), *head[1:], *names, 1, *_measures(data)))
+    return found
 
 
 @lru_cache(maxsize=1024)
@@ -180,14 +229,14 @@ def _summed(rollup: Rollup, used: tuple[str, ...], source: str, which: str) -> s
     kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
     keys = [dimension if dimension in kept else "0" for dimension in DIMENSIONS]
     return (
-        f"SELECT {rollup.code}, {bucket}, {', '.join(keys)}, part, {', '.join(f'sum({m})' for m in used)} "
-        f"FROM {source} WHERE {which} GROUP BY {', '.join(['2', *kept, 'part'])}"
+        f"SELECT {rollup.code}, {bucket}, {', '.join(keys)}, part, correction, {', '.join(f'sum({m})' for m in used)} "
+        f"FROM {source} WHERE {which} GROUP BY {', '.join(['2', *kept, 'part', 'correction'])}"
     )
 
 
 PROJECTION = Projection(
     name="model_call_stats",
-    version=1,
+    version=2,
     tables=(
         Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
         Table(
@@ -201,7 +250,7 @@ PROJECTION = Projection(
     views=(
         (
             "model_call_stats_named",
-            named_view("model_call_stats", ("rollup", "bucket", *DIMENSIONS, "part", *MEASURES)),
+            named_view("model_call_stats", ("rollup", "bucket", *DIMENSIONS, "part", "correction", *MEASURES)),
         ),
     ),
     needs=("names",),

@@ -10,16 +10,18 @@ import msgspec
 
 from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
 from projections.bulk import Value
-from projections.call_filter import all_of, conditions, dimension_ids, id_names
+from projections.call_filter import Condition, all_of, conditions, dimension_ids, id_names, sources
 from projections.model_call_stat import DELTAS, DIMENSIONS, MEASURES, ROLLUPS, Rollup
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
-from schema.money import SECONDS_DECIMALS, format_scaled
+from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
 from schema.times import DAY_US, HOUR_US, format_time
 
 CELLS_MAX = 100_000
 SEEKS_MAX = 200_000
 SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands and the rest
+
+_CREDIT_E10 = 10**COST_DECIMALS
 
 Cell = tuple[int, tuple[int, ...]]
 Sums = list[int]
@@ -30,6 +32,11 @@ _FROM_CALLS = {
     "duration_ms_sum": "coalesce(duration_ms, 0)",
     "ttfb_ms_sum": "coalesce(ttfb_ms, 0)",
     "ttfb_calls": "ttfb_ms IS NOT NULL",
+    "cost_credits": f"coalesce(cost_e10, 0) / {_CREDIT_E10}",
+    "cost_rest_e10": f"coalesce(cost_e10, 0) % {_CREDIT_E10}",
+    "vendor_cost_credits": f"coalesce(vendor_cost_e10, 0) / {_CREDIT_E10}",
+    "vendor_cost_rest_e10": f"coalesce(vendor_cost_e10, 0) % {_CREDIT_E10}",
+    "unpriced_calls": "cost_e10 IS NULL",
 }
 _SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
 
@@ -142,6 +149,8 @@ def _rollup_rows(
         if len(parts) > SEEKS_MAX:
             raise InvalidInput(errors=(FieldError("$.from", "The range is too long for this filter"),))
     zeros = [(f"{d} = 0", ()) for d in DIMENSIONS if d not in rollup.dimensions]
+    if query.filter.basis == "billed":
+        zeros.append(("correction = 0", ()))
     where, bound = all_of([*zeros, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
     source = f"model_call_stats s ON rollup = {rollup.code} AND {place} WHERE {where}"
     return _summed(db, query, source, (_json(parts), *bound), {m: m for m in MEASURES})
@@ -156,7 +165,8 @@ def _tail_rows(
     db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
 ) -> Iterator[tuple[int, ...]]:
     """What the cells do not hold yet: a bounded number of deltas, summed by hour."""
-    where, bound = all_of([(f"{name} = ?", (id_,)) for name, id_ in dimensions.items()])
+    billed: list[Condition] = [("correction = 0", ())] if query.filter.basis == "billed" else []
+    where, bound = all_of([*billed, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
     keys = ", ".join(["hour", *query.group_by, "status"])
     sums = ", ".join(f"sum({m})" for m in MEASURES)
     hour = f"started_at_us / {HOUR_US} * {HOUR_US} AS hour"
@@ -170,13 +180,17 @@ def _tail_rows(
 
 def _call_rows(
     db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
-) -> Iterable[tuple[int, ...]]:
+) -> Iterator[tuple[int, ...]]:
     if not parts:
-        return ()
+        return
     where, bound = all_of(conditions(query.filter, dimensions))
     finished = "status IS NOT (SELECT id FROM names WHERE name = 'processing')"
-    source = f"model_calls s ON started_at_us >= b.low AND started_at_us < b.high WHERE {finished} AND {where}"
-    return _summed(db, query, source, (_json(parts), *bound), {m: _FROM_CALLS.get(m, m) for m in MEASURES})
+    measures = {m: _FROM_CALLS.get(m, m) for m in MEASURES}
+    for table, which in sources(query.filter.basis):
+        source = (
+            f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {finished} AND {which} AND {where}"
+        )
+        yield from _summed(db, query, source, (_json(parts), *bound), measures)
 
 
 def _json(parts: Sequence[tuple[int, int, int]]) -> str:
@@ -238,10 +252,14 @@ def _bucket(bounds: Range, group: dict[Dimension, str | None], sums: Sums) -> St
 def _totals(kind: type[StatTotals], sums: Sums) -> StatTotals:
     fields = dict(zip(MEASURES, sums, strict=False))
     seconds_e6 = fields.pop("seconds_e6")
+    cost_e10 = fields.pop("cost_credits") * _CREDIT_E10 + fields.pop("cost_rest_e10")
+    vendor_e10 = fields.pop("vendor_cost_credits") * _CREDIT_E10 + fields.pop("vendor_cost_rest_e10")
     succeeded = sums[-1]
     return kind(
         succeeded=succeeded,
         failed=sums[0] - succeeded,
         seconds=format_scaled(seconds_e6, SECONDS_DECIMALS),
+        cost=format_scaled(cost_e10, COST_DECIMALS),
+        vendor_cost=format_scaled(vendor_e10, COST_DECIMALS),
         **fields,
     )

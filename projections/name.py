@@ -11,15 +11,13 @@ import apsw
 
 from projections.bulk import insert
 from projections.projection import SHADOW, Projection, Table, Target
+from schema.correction import CHANGES, Counted, ModelCallChange, ModelCallCorrected
 from schema.entry import Recorded
-from schema.model_call import (
-    MODEL_CALL_EVENTS,
-    ModelCall,
-    ModelCallEvent,
-    ModelCallStarted,
-)
+from schema.model_call import MODEL_CALL_EVENTS, ModelCall, ModelCallEvent, ModelCallStarted
 
-NamedCall = tuple[Recorded, ModelCallEvent, tuple[int, ...]]
+CallEvent = ModelCallEvent | ModelCallCorrected | ModelCallChange
+CALL_EVENTS = (*MODEL_CALL_EVENTS, ModelCallCorrected, *CHANGES)
+NamedCall = tuple[Recorded, CallEvent, tuple[int, ...]]
 
 ABSENT = 0
 NAMES_CACHED_MAX = 200_000
@@ -32,7 +30,7 @@ class NameTable:
         self._table = "names" + suffix
         self._ids: dict[str, int] = {"": ABSENT}
         self._batch: Sequence[Recorded] | None = None
-        self._unnamed: list[tuple[Recorded, ModelCallEvent, tuple[str, ...]]] = []
+        self._unnamed: list[tuple[Recorded, CallEvent, tuple[str, ...]]] = []
         self._named: list[NamedCall] = []
         self.wanted: list[str] = []
 
@@ -49,9 +47,7 @@ class NameTable:
         if events is not self._batch:
             self._batch, self._named = events, []
             self._unnamed = [
-                (event, event.data, names_of(event.data))
-                for event in events
-                if isinstance(event.data, MODEL_CALL_EVENTS)
+                (event, event.data, names_of(event.data)) for event in events if isinstance(event.data, CALL_EVENTS)
             ]
             # In order of first appearance, which is the order ids are given in.
             self.wanted = list(dict.fromkeys(chain.from_iterable(names for _, _, names in self._unnamed)))
@@ -74,18 +70,31 @@ class NameTable:
         self._batch, self._unnamed, self._named = None, [], []
 
 
-def status_of(data: ModelCallEvent) -> str:
+def status_of(data: ModelCallEvent | ModelCallCorrected) -> str:
     """The status that an event leaves its call in."""
     if isinstance(data, ModelCall):
         return data.status
     return "processing" if isinstance(data, ModelCallStarted) else "timed_out"
 
 
-def names_of(data: ModelCallEvent) -> tuple[str, ...]:
-    """user_id, app, provider, model, credential_id, type, status: absent ones are empty."""
+def names_of(data: CallEvent) -> tuple[str, ...]:
+    """user_id, app, provider, model, credential_id, type, status: absent ones are empty.
+
+    A void or a re-rate changes none of them: they are those that were counted.
+    """
+    if isinstance(data, CHANGES):
+        return counted_names(data.app, data.replaces)
     return (
         data.user_id or "", data.app or "", data.provider, data.model, data.credential_id or "", data.type,
         status_of(data),
+    )  # fmt: skip
+
+
+def counted_names(app: str, counted: Counted) -> tuple[str, ...]:
+    """The same of what was counted of a call."""
+    return (
+        counted.user_id or "", app, counted.provider, counted.model, counted.credential_id or "", counted.type,
+        counted.status,
     )  # fmt: skip
 
 

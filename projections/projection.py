@@ -6,6 +6,7 @@ from typing import Protocol
 import apsw
 from msgspec import Struct
 
+from schema.correction import ModelCallChange, ModelCallCorrected
 from schema.entry import Recorded
 from schema.model_call import ModelCallEvent
 
@@ -19,7 +20,7 @@ class Names(Protocol):
 
     def calls(
         self, db: apsw.Connection, events: Sequence[Recorded]
-    ) -> list[tuple[Recorded, ModelCallEvent, tuple[int, ...]]]:
+    ) -> list[tuple[Recorded, ModelCallEvent | ModelCallCorrected | ModelCallChange, tuple[int, ...]]]:
         """The call events of a batch with the ids of user, app, provider, model, credential, type, status."""
         ...
 

@@ -60,6 +60,13 @@ class InconsistentUsage(InvalidInput):
     hint = "input_tokens includes cache reads and writes; output_tokens includes reasoning."
 
 
+class NoPrice(InvalidInput):
+    """No rate prices this call, and this ledger takes only calls that it can price."""
+
+    code = "no_price"
+    hint = "Set a rate for the provider and model, or sync the price list; then post the call again."
+
+
 class EntryTooLarge(InvalidInput):
     """The stored entry would exceed 65,535 bytes."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from schema.event import event
+from schema.event import Payload, event, upcast
 from schema.ids import AppId, ClientId, Name, app_source
 from schema.times import TimeText
 
@@ -151,9 +151,22 @@ class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
     metadata: FreeData | None = None
 
 
-@event("model_call.recorded", 1)
+class Rating(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What a call cost when it was taken: credits as decimal strings, and the position of the rate it used."""
+
+    cost: str | None = None
+    input_cost: str | None = None
+    vendor_cost: str | None = None
+    status: CostStatus
+    reason: str | None = None
+    rate: int | None = None
+
+
+@event("model_call.recorded", 2)
 class ModelCallRecorded(ModelCall, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A finished call in one event: the posted fields under the posted names."""
+    """A finished call in one event: the posted fields under the posted names, and what the ledger made of its price."""
+
+    rating: Rating | None = None
 
 
 @event("model_call.started", 1)
@@ -180,22 +193,41 @@ class Replaced(Struct, kw_only=True, gc=False):
 class _Finished(ModelCall, kw_only=True, omit_defaults=True, gc=False):
     started: int
     replaces: Replaced | None = None
+    rating: Rating | None = None
 
 
-@event("model_call.completed", 1)
+@event("model_call.completed", 2)
 class ModelCallCompleted(_Finished, kw_only=True, omit_defaults=True, gc=False):
     """A started call ended well: the whole call, so that no reader needs its start."""
 
 
-@event("model_call.failed", 1)
+@event("model_call.failed", 2)
 class ModelCallFailed(_Finished, kw_only=True, omit_defaults=True, gc=False):
     """A started call failed: the whole call, so that no reader needs its start."""
+
+
+@upcast("model_call.recorded", 1)
+@upcast("model_call.completed", 1)
+@upcast("model_call.failed", 1)
+def unrated(payload: Payload) -> Payload:
+    """The first versions are of a time without rates: such a call has no rating until it is re-rated."""
+    return payload
 
 
 ModelCallFinished = ModelCallRecorded | ModelCallCompleted | ModelCallFailed
 ModelCallEvent = ModelCallFinished | ModelCallStarted | ModelCallTimedOut
 FINISHED = (ModelCallRecorded, ModelCallCompleted, ModelCallFailed)
 MODEL_CALL_EVENTS = (*FINISHED, ModelCallStarted, ModelCallTimedOut)
+
+
+class RatingPolicy(Struct, frozen=True):
+    """What becomes of a call without a price (kept as unpriced, or refused), and of what a failed call used."""
+
+    unpriced: Literal["accept", "reject"] = "accept"
+    failed: Literal["charge", "free"] = "charge"
+
+
+DEFAULT_POLICY = RatingPolicy()
 
 
 class RecordModelCall(Struct, gc=False):
@@ -205,6 +237,7 @@ class RecordModelCall(Struct, gc=False):
     received_at_us: int
     started_at_us: int
     call: ModelCallRecorded
+    policy: RatingPolicy = DEFAULT_POLICY
 
 
 class StartModelCall(Struct, gc=False):
@@ -226,6 +259,7 @@ class FinishModelCall(Struct, gc=False):
     app: str
     status: FinalStatus
     end: ModelCallEnd
+    policy: RatingPolicy = DEFAULT_POLICY
 
 
 class SweepModelCalls(Struct):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schema.correction import Basis
 from schema.model_call import CallType, Status
 
 Granularity = Literal["hour", "day", "month", "total"]
@@ -27,6 +28,7 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     trace_id: str | None = None
     min_duration_ms: int | None = None
     q: str | None = None
+    basis: Basis = "corrected"
 
     def dimensions(self) -> dict[Dimension, str]:
         """The filters that statistics keep apart."""
@@ -48,7 +50,7 @@ class StatQuery(Struct, frozen=True, kw_only=True):
 
 
 class StatTotals(Struct, kw_only=True):
-    """Sums over finished calls. `cost` is null while calls have no price; `seconds` is a decimal string."""
+    """Sums over finished calls. Costs are credits, of the calls that have a price; `unpriced_calls` have none."""
 
     calls: int
     succeeded: int
@@ -60,8 +62,9 @@ class StatTotals(Struct, kw_only=True):
     reasoning_tokens: int
     images: int
     seconds: str
-    cost: str | None = None
-    vendor_cost: str | None = None
+    cost: str
+    vendor_cost: str
+    unpriced_calls: int
     duration_ms_sum: int
     ttfb_ms_sum: int
     ttfb_calls: int

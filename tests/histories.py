@@ -379,7 +379,7 @@ class Book:
         known = self.things.get(key)
         if known is not None:
             return "duplicate" if (known.started, known.content) == (started, content) else "id_conflict"
-        type_ = "model_call.started.v1" if started else "model_call.recorded.v1"
+        type_ = "model_call.started.v1" if started else "model_call.recorded.v2"
         position = self._append(command.received_at_us, type_, content["id"])
         thing = self.things[key] = Thing(position, started, content)
         if isinstance(command, StartModelCall):
@@ -405,7 +405,7 @@ class Book:
             self._time_out(thing, command.received_at_us)
         if thing.timed_out:
             self._count(thing.content, "timed_out", -1)
-        type_ = "model_call.completed.v1" if verb == "complete" else "model_call.failed.v1"
+        type_ = "model_call.completed.v2" if verb == "complete" else "model_call.failed.v2"
         position = self._append(command.received_at_us, type_, f"{command.id}/{verb}")
         thing.end = (verb, whole)
         self._show(thing, position, command.status, whole)

@@ -406,7 +406,7 @@ def test_a_batch_tells_nothing_of_items_that_another_request_owns(service: Servi
         results = list(threads.map(post, (calls, calls[::-1])))
     assert [result["rejected"] for result in results] == [0, 0]
     assert sum(result["accepted"] for result in results) == 2_500
-    assert service.read("SELECT count(*) FROM events WHERE type = 'model_call.recorded.v1'") == [(2_500,)]
+    assert service.read("SELECT count(*) FROM events WHERE type = 'model_call.recorded.v2'") == [(2_500,)]
 
 
 def test_fifty_posts_of_one_id_at_once_are_one_event(service: Service) -> None:
@@ -449,7 +449,7 @@ def test_a_started_call_is_processing_until_it_completes(service: Service) -> No
     totals = service.get("/v1/model-call-stats").json()["totals"]
     assert (totals["calls"], totals["succeeded"], totals["input_tokens"]) == (1, 1, 3)
     types = [entry["type"] for entry in service.get(f"{CALLS}/long/events", APP).json()["items"]]
-    assert types == ["model_call.started.v1", "model_call.completed.v1"]
+    assert types == ["model_call.started.v1", "model_call.completed.v2"]
 
 
 def test_starts_and_ends_are_idempotent(service: Service) -> None:
@@ -508,7 +508,7 @@ def test_a_call_that_does_not_end_is_timed_out_and_its_late_end_corrects_that(se
     totals = service.get("/v1/model-call-stats").json()["totals"]
     assert (totals["calls"], totals["succeeded"], totals["failed"], totals["input_tokens"]) == (1, 1, 0, 7)
     types = [entry["type"] for entry in service.get(f"{CALLS}/late/events", APP).json()["items"]]
-    assert types == ["model_call.started.v1", "model_call.timed_out.v1", "model_call.completed.v1"]
+    assert types == ["model_call.started.v1", "model_call.timed_out.v1", "model_call.completed.v2"]
 
 
 def test_an_end_after_the_time_is_over_settles_the_time_out_first(service: Service) -> None:
@@ -517,7 +517,7 @@ def test_an_end_after_the_time_is_over_settles_the_time_out_first(service: Servi
     service.clock.now_us += QUIET.call_timeout_us
     service.post(f"{CALLS}/late/fail", {})
     types = [entry["type"] for entry in service.get(f"{CALLS}/late/events", APP).json()["items"]]
-    assert types == ["model_call.started.v1", "model_call.timed_out.v1", "model_call.failed.v1"]
+    assert types == ["model_call.started.v1", "model_call.timed_out.v1", "model_call.failed.v2"]
     assert service.get("/v1/model-call-stats").json()["totals"]["failed"] == 1
 
 
@@ -537,7 +537,8 @@ def test_a_call_reads_back_as_it_was_posted(service: Service) -> None:
     assert {name: shown[name] for name in call} == call
     assert {name: shown[name] for name in shown if name not in call} == {
         "app": APP, "position": position, "recorded_at": at(NOW_US), "cost": None, "vendor_cost": None,
-        "cost_status": "unpriced", "cost_reason": "no_price",
+        "cost_status": "unpriced", "cost_reason": "no_price", "rate_position": None, "price_context": None,
+        "revision": 0, "voided": False,
     }  # fmt: skip
 
 
@@ -545,8 +546,9 @@ def test_the_trail_of_a_call_is_its_stored_entries(service: Service) -> None:
     """One event, of the documented type and subject, its data the posted fields under the posted names."""
     service.post(CALLS, a_call())
     [entry] = service.get(f"{CALLS}/c-1/events", APP).json()["items"]
-    assert (entry["type"], entry["subject"]) == ("model_call.recorded.v1", f"model_call/{APP}/c-1")
-    assert entry["data"] == {**a_call(), "app": APP}
+    assert (entry["type"], entry["subject"]) == ("model_call.recorded.v2", f"model_call/{APP}/c-1")
+    rating = {"status": "unpriced", "reason": "no_price"}
+    assert entry["data"] == {**a_call(), "app": APP, "rating": rating}
     assert msgspec.json.decode(service.read("SELECT entry FROM events ORDER BY position DESC LIMIT 1")[0][0]) == entry
 
 

@@ -44,7 +44,7 @@ SEED = 20261122
 QUARTER_US = 900_000_000
 DIMENSIONS: tuple[Dimension, ...] = ("app", "user_id", "provider", "model", "type", "status", "credential_id")
 QUANTITIES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images")
-SUMS = ("calls", "succeeded", "failed", *QUANTITIES, "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls")
+SUMS = ("calls", "succeeded", "failed", *QUANTITIES, "unpriced_calls", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls")
 # Whole and half hours off UTC, clocks that are set by one hour and by half of one, and none at all.
 ZONES = (
     *("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe"),
@@ -172,8 +172,9 @@ def folded(calls: Sequence[Json]) -> Json:
         "failed": sum(call["status"] != "success" for call in calls),
         **{name: sum(usage.get(name, 0) for usage in usages) for name in QUANTITIES},
         "seconds": decimal(sum(parse_scaled(usage.get("seconds", "0"), SECONDS_DECIMALS) for usage in usages)),
-        "cost": None,
-        "vendor_cost": None,
+        "cost": "0",
+        "vendor_cost": "0",
+        "unpriced_calls": len(calls),
         "duration_ms_sum": sum(call.get("duration_ms") or 0 for call in calls),
         "ttfb_ms_sum": sum(call.get("ttfb_ms") or 0 for call in calls),
         "ttfb_calls": sum(call.get("ttfb_ms") is not None for call in calls),

@@ -13,7 +13,7 @@ from schema.model_call import ModelCallRecorded
 from tests.histories import APP, NOON_US, call, entries, open_book, random_history, reading, write_in_groups
 
 GOLDEN = (
-    '{"specversion":"1.0","id":"c-1","source":"/apps/support-bot/model_call","type":"model_call.recorded.v1",'
+    '{"specversion":"1.0","id":"c-1","source":"/apps/support-bot/model_call","type":"model_call.recorded.v2",'
     '"subject":"model_call/support-bot/c-1","time":"2026-11-22T12:00:00.000000Z","sequence":"7",'
     '"recordedtime":"2026-11-22T12:00:01.000000Z","actor":"key:test","data":{"id":"c-1","app":"support-bot",'
     '"provider":"openai","model":"gpt-4o","type":"chat_completion","status":"success",'
@@ -24,7 +24,7 @@ GOLDEN = (
 
 def recorded(data: ModelCallRecorded, position: int = 7) -> Recorded:
     return Recorded(
-        position, NOON_US + 1_000_000, f"/apps/{APP}/model_call", "c-1", "model_call.recorded.v1",
+        position, NOON_US + 1_000_000, f"/apps/{APP}/model_call", "c-1", "model_call.recorded.v2",
         f"model_call/{APP}/c-1", NOON_US, "key:test", data,
     )  # fmt: skip
 

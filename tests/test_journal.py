@@ -162,7 +162,7 @@ def test_lookup_costs_what_its_ids_cost(path: Path) -> None:
 def test_pages_run_along_the_journal(path: Path) -> None:
     """A page is a range of positions, without sorting, with or without a filter by type."""
     with reading(path) as db:
-        for type_ in (None, "model_call.recorded.v1"):
+        for type_ in (None, "model_call.recorded.v2"):
             steps = traced(db, lambda type_=type_: journal.page(db, 1, 2, type_))
             assert steps == ["SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]
         assert traced(db, lambda: journal.read(db, 1, 2)) == ["SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"]
@@ -224,7 +224,7 @@ def test_pages_cover_the_journal_once(tmp_path: Path, monkeypatch: pytest.Monkey
             rows = journal_rows(db)
             for limit in (1, 3, 1_000):
                 assert collected(db, limit) == [row[0] for row in rows]
-                for type_ in ("model_call.recorded.v1", "model_call.timed_out.v1", "none"):
+                for type_ in ("model_call.recorded.v2", "model_call.timed_out.v1", "none"):
                     assert collected(db, limit, type_) == [row[0] for row in rows if row[3] == type_]
             monkeypatch.setattr(journal, "PAGE_BYTES_MAX", 1_000)
             assert collected(db, 50) == [row[0] for row in rows]

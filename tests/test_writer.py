@@ -18,6 +18,7 @@ from ledger.database import write
 from ledger.decision import Command, Decision, WorkingSet
 from ledger.ledger import Ledger
 from ledger.queue import CommandQueue
+from ledger.rate_book import RateBook
 from ledger.writer import Appended, Outcome, Writer
 from projections import engine
 from projections.projection import Target
@@ -76,7 +77,7 @@ def test_fifty_at_once_with_one_id_make_one_event(tmp_path: Path) -> None:
         assert kinds(outcomes) == Counter(accepted=1, duplicate=49)
         assert len({appended(outcome).position for outcome in outcomes}) == 1
         assert len({str(receipt(appended(outcome), duplicate=False)) for outcome in outcomes}) == 1
-        assert events_in(ledger.path) == [("model_call.recorded.v1", "c-1")]
+        assert events_in(ledger.path) == [("model_call.recorded.v2", "c-1")]
 
 
 def test_fifty_at_once_on_an_event_loop(tmp_path: Path) -> None:
@@ -353,8 +354,8 @@ def test_after_each_group_the_working_set_equals_the_tables(commands: list[Comma
         watched = Watched(book.path, CommandQueue(), "os")
         watched.sets = []
 
-        def load_group(db: apsw.Connection, group: Sequence[Command]) -> WorkingSet:
-            watched.sets.append(decision.load_group(db, group))
+        def load_group(db: apsw.Connection, group: Sequence[Command], rates: RateBook) -> WorkingSet:
+            watched.sets.append(decision.load_group(db, group, rates))
             return watched.sets[-1]
 
         patch.setattr(writer, "load_group", load_group)

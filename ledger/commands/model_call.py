@@ -7,6 +7,7 @@ import apsw
 import msgspec
 
 from ledger import journal
+from ledger.call_rating import rate_call
 from ledger.decision import Decision, WorkingSet, handles
 from schema.acceptance import accept_details, accept_time, differing_fields
 from schema.entry import NewEvent, Recorded
@@ -15,6 +16,7 @@ from schema.model_call import (
     FinishModelCall,
     ModelCallCompleted,
     ModelCallFailed,
+    ModelCallRecorded,
     ModelCallStarted,
     ModelCallTimedOut,
     RecordModelCall,
@@ -28,6 +30,7 @@ from schema.times import format_time, parse_time
 
 
 def _load_recorded(db: apsw.Connection, ws: WorkingSet, commands: Sequence[RecordModelCall]) -> None:
+    ws.rates.refresh(db)
     ws.load(db, [(source_of(c.call.app or ""), c.call.id) for c in commands])
 
 
@@ -39,7 +42,10 @@ def record(ws: WorkingSet, command: RecordModelCall) -> Decision:
     source = source_of(app)
     first = ws.find(source, call.id)
     if first is not None:
+        if isinstance(first.data, ModelCallRecorded):
+            call.rating = first.data.rating  # the ledger's, not the caller's
         return _same_or_conflict(first, call)
+    call.rating = rate_call(ws.rates, call, command.started_at_us, command.policy)
     new = NewEvent(
         source, call.id, subject_of(app, call.id), call.started_at, command.started_at_us, command.actor, call
     )
@@ -80,6 +86,7 @@ def _ends(id_: str) -> tuple[str, ...]:
 
 
 def _load_finished(db: apsw.Connection, ws: WorkingSet, commands: Sequence[FinishModelCall]) -> None:
+    ws.rates.refresh(db)
     ws.load(db, [(source_of(c.app), id_) for c in commands for id_ in _ends(c.id)])
 
 
@@ -115,6 +122,7 @@ def _end(
         events.append(due)
         assert isinstance(due.data, ModelCallTimedOut)
         call.replaces = Replaced(id=due.id, call=due.data)
+    call.rating = rate_call(ws.rates, call, parse_time(call.started_at), command.policy)
     verb = "complete" if command.status == "success" else "fail"
     id_ = f"{command.id}/{verb}"
     events.append(_event(id_, command.app, command.received_at_us, command.actor, call))
@@ -122,7 +130,7 @@ def _end(
 
 
 def _same_end(ended: Recorded, call: ModelCallCompleted | ModelCallFailed) -> Decision:
-    different = [f for f in differing_fields(ended.data, call) if f != "replaces"]
+    different = [f for f in differing_fields(ended.data, call) if f not in {"replaces", "rating"}]
     if different or type(ended.data) is not type(call):
         errors = tuple(FieldError(f"$.{name}", "differs from the first end") for name in different)
         raise AlreadyFinished(f"the call ended before, at position {ended.position}", errors=errors)

@@ -83,7 +83,7 @@ def _open_plain(path: Path) -> apsw.Connection:
 def _event_rows(part: Sequence[BenchCall], entries: Sequence[str], first: int) -> list[Row]:
     return [
         (
-            first + n + 1, f"/apps/{call.app}/model_call", call.id, "model_call.recorded.v1",
+            first + n + 1, f"/apps/{call.app}/model_call", call.id, "model_call.recorded.v2",
             f"model_call/{call.app}/{call.id}", call.started_at_us, entries[n],
         )
         for n, call in enumerate(part)

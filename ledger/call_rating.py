@@ -1,0 +1,68 @@
+"""Rating a call: which rate, what it comes to, and why. A call that cannot be priced or measured is never free."""
+
+from ledger.rate_book import Rate, RateBook
+from ledger.rating import Cost, UnclearUsageError, quantities
+from schema.errors import FieldError, NoPrice, OutOfRange
+from schema.model_call import ModelCall, Rating, RatingPolicy
+from schema.money import COST_DECIMALS, format_scaled
+
+COST_CREDITS_MAX = 10_000_000
+_COST_E10_MAX = COST_CREDITS_MAX * 10**COST_DECIMALS
+
+
+def rate_call(book: RateBook, call: ModelCall, started_at_us: int, policy: RatingPolicy) -> Rating:
+    """The rating of a finished call. Raises NoPrice where the policy refuses, OutOfRange for an absurd cost."""
+    used = quantities(call.usage)
+    measured = len(used) > _PLAIN or any(used[unit] for unit in used if unit != "requests")
+    rate = book.find(call.provider, call.model, call.type, started_at_us)
+    if call.status == "success" and not measured and not (rate is not None and rate.billing == "call"):
+        return Rating(status="unpriced", reason="unmeasured", rate=None if rate is None else rate.position)
+    if rate is None or rate.charged.prices_nothing:
+        if policy.unpriced == "reject":
+            raise NoPrice(errors=(FieldError("$.model", f"no rate for {call.provider}/{call.model}, {call.type}"),))
+        return Rating(status="unpriced", reason="no_price")
+    if call.status != "success" and (not measured or rate.billing == "call" or policy.failed == "free"):
+        return Rating(
+            cost="0", input_cost="0", vendor_cost="0" if rate.vendor else None, status="free", reason="failed",
+            rate=rate.position,
+        )  # fmt: skip
+    return _priced(rate, call, used)
+
+
+_PLAIN = 3  # requests, input and output tokens: what is there whenever there is a usage
+
+
+def _priced(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating:
+    try:
+        cost = rate.charged.cost(used, call.price_context)
+        vendor = cost if rate.vendor is rate.charged else _vendor(rate, call, used)
+    except UnclearUsageError:
+        return Rating(status="unpriced", reason="unclear_usage", rate=rate.position)
+    if cost.uncovered and not cost.cost_e10:
+        return Rating(status="unpriced", reason="no_price_for_usage", rate=rate.position)
+    if cost.cost_e10 > _COST_E10_MAX:
+        message = f"The call would cost over {COST_CREDITS_MAX:,} credits"
+        raise OutOfRange(errors=(FieldError("$.usage", message),))
+    estimated = call.usage is not None and call.usage.estimated
+    return Rating(
+        cost=format_scaled(cost.cost_e10, COST_DECIMALS),
+        input_cost=format_scaled(cost.input_cost_e10, COST_DECIMALS),
+        vendor_cost=None if vendor is None else format_scaled(vendor.cost_e10, COST_DECIMALS),
+        status="estimated" if estimated else "free" if rate.charged.is_free and not cost.cost_e10 else "priced",
+        reason=_reason(cost, call, free=rate.charged.is_free),
+        rate=rate.position,
+    )
+
+
+def _vendor(rate: Rate, call: ModelCall, used: dict[str, int]) -> Cost | None:
+    return None if rate.vendor is None else rate.vendor.cost(used, call.price_context)
+
+
+def _reason(cost: Cost, call: ModelCall, *, free: bool) -> str | None:
+    if cost.uncovered:
+        return "partly_unpriced"
+    if call.usage is not None and call.usage.estimated:
+        return "estimated_usage"
+    if free and not cost.cost_e10:
+        return "free_rate"
+    return None if call.status == "success" else "partial_usage"
