@@ -67,7 +67,7 @@ def accept_details(call: ModelCall | ModelCallStart | ModelCallEnd) -> None:
     if isinstance(call, _WITH_USAGE) and call.usage is not None:
         _accept_usage(call.usage)
     if call.metadata is not None:
-        _check_free_data("$.metadata", call.metadata)
+        check_free_data("$.metadata", call.metadata)
 
 
 _WITH_USAGE = (ModelCall, ModelCallEnd)  # a tuple, because `|` would be made anew for every call
@@ -97,7 +97,7 @@ def _accept_usage(usage: Usage) -> None:
     if usage.units is not None:
         _check_units(usage.units)
     if usage.native is not None:
-        _check_free_data("$.usage.native", usage.native)
+        check_free_data("$.usage.native", usage.native)
 
 
 def _check_units(units: dict[str, int]) -> None:
@@ -149,7 +149,8 @@ def _short_decimal(text: str) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
-def _check_free_data(path: str, data: dict[str, Any]) -> None:
+def check_free_data(path: str, data: dict[str, Any]) -> None:
+    """Hold free data to its bounds in bytes and levels; raises OutOfRange or EntryTooLarge naming the path."""
     text = _canonical(data)
     # No more brackets than levels allowed means no more levels, and costs less than a walk.
     brackets = text.count(b"{") + text.count(b"[")
