@@ -18,8 +18,9 @@ GOLDEN = Path(__file__).parent / "golden" / "events.ndjson"
 LINES = GOLDEN.read_text(encoding="utf-8").splitlines()
 # What was shipped once: a name may be added here, none may go.
 SHIPPED = {
-    "key.created.v1", "key.revoked.v1", "model_call.completed.v1", "model_call.failed.v1", "model_call.recorded.v1",
-    "model_call.started.v1", "model_call.timed_out.v1",
+    "key.created.v1", "key.revoked.v1", "model.changed.v1", "model.created.v1", "model.deleted.v1",
+    "model_call.completed.v1", "model_call.failed.v1", "model_call.recorded.v1", "model_call.started.v1",
+    "model_call.timed_out.v1", "provider.changed.v1", "provider.created.v1", "provider.deleted.v1",
 }  # fmt: skip
 
 
