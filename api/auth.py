@@ -15,6 +15,7 @@ from schema.key import Principal, Role
 
 ROLES = "roles"
 ANYONE = "anyone"
+ADMINS: frozenset[Role] = frozenset({"admin"})
 POSTERS: frozenset[Role] = frozenset({"admin", "app"})
 REPLAYERS: frozenset[Role] = frozenset({"admin", "auditor"})
 OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})

@@ -12,7 +12,15 @@ from msgspec import Struct
 
 from api.auth import header, own_app
 from schema.acceptance import accept
-from schema.errors import BodyTooLarge, FieldError, InvalidInput, LedgerError, MalformedJson, OutOfRange
+from schema.errors import (
+    BodyTooLarge,
+    FieldError,
+    InvalidInput,
+    LedgerError,
+    MalformedJson,
+    OutOfRange,
+    UnsupportedMediaType,
+)
 from schema.key import Principal
 from schema.model_call import ModelCallRecorded, RecordModelCall
 
@@ -69,6 +77,21 @@ async def read(request: Request[Any, Any, Any], bytes_max: int) -> bytes:
             raise BodyTooLarge(f"the body has more than {bytes_max} bytes, the limit")
         if not message["more_body"]:
             return b"".join(parts)
+
+
+def content_type(request: Request[Any, Any, Any], *allowed: str) -> str:
+    """The body's content type; raises UnsupportedMediaType unless it is allowed and not compressed."""
+    encoding = _header(request, b"content-encoding")
+    if encoding not in {"", "identity"}:
+        raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")
+    found = _header(request, b"content-type").partition(";")[0].strip()
+    if found not in allowed:
+        raise UnsupportedMediaType(f"{found or 'no content type'} is not supported here")
+    return found
+
+
+def _header(request: Request[Any, Any, Any], name: bytes) -> str:
+    return (header(request.scope, name) or b"").decode("latin-1").strip().lower()
 
 
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:

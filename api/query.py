@@ -25,6 +25,7 @@ Q = TypeVar("Q", bound=Struct)
 PARAMETERS_MAX = 50
 
 Limit = Annotated[int, Meta(ge=1, description="Rows a page; over 1,000 means 1,000.")]
+Cursor = Annotated[str, Meta(max_length=200)]
 Position = Annotated[int, Meta(ge=0, le=2**62, description="A position in the journal.")]
 
 
@@ -51,7 +52,7 @@ class CallListParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
     """Calls, newest first."""
 
     limit: Limit | None = None
-    cursor: Annotated[str, Meta(max_length=200)] | None = None
+    cursor: Cursor | None = None
 
 
 class StatParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +83,19 @@ class StreamParams(Struct, kw_only=True, forbid_unknown_fields=True):
     """Where to start following; `Last-Event-ID` wins."""
 
     after: Position = 0
+
+
+class PageParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A page."""
+
+    limit: Limit | None = None
+    cursor: Cursor | None = None
+
+
+class ReasonParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why something is done."""
+
+    reason: Name | None = None
 
 
 class NoParams(Struct, forbid_unknown_fields=True):
@@ -115,6 +129,14 @@ def _refuse_null(found: Struct, given: dict[str, str]) -> None:
     nulls = [f.encode_name for f in fields if f.encode_name in given and getattr(found, f.name) is None]
     if nulls:
         raise InvalidInput(errors=tuple(FieldError(f"$.{name}", "Expected a value, got null") for name in nulls))
+
+
+def reason(request: Request[Any, Any, Any]) -> str | None:
+    """The reason given, which becomes part of an event; raises InvalidInput where it is not printable."""
+    found = parse(request, ReasonParams).reason
+    if found is not None and not found.isprintable():
+        raise InvalidInput(errors=(FieldError("$.reason", "Expected printable characters only"),))
+    return found
 
 
 def call_filter(request: Request[Any, Any, Any], params: _CallParams) -> CallFilter:

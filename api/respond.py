@@ -31,6 +31,6 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
-def json(content: Any, status: int = 200) -> Answer:  # noqa: ANN401 - any view
+def json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:  # noqa: ANN401 - any view
     """A view as JSON, encoded once."""
-    return Answer(_encode(content), status, JSON)
+    return Answer(_encode(content), status, JSON, headers)

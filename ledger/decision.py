@@ -31,12 +31,18 @@ class Decision(Struct):
 
 
 class WorkingSet:
-    """The part of the ledger that a group of commands sees; it grows by the events decided in the group."""
+    """The part of the ledger that a group of commands sees; it grows by the events decided in the group.
+
+    What queries find does not grow, and is for commands that have a group for themselves: `due` calls, the `latest`
+    event of a thing by its source and id, and the `holders`, ids of the live things that have a name or refer to one.
+    """
 
     def __init__(self, rates: RateBook | None = None) -> None:
         self.rates = rates or RateBook()
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
+        self.latest: dict[Key, Recorded] = {}
+        self.holders: dict[tuple[str, ...], str] = {}
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""

@@ -134,13 +134,15 @@ def _bytes(lines: list[Line]) -> int:
     return sum(len(line.entry) for line in lines)
 
 
-def events_of(db: apsw.Connection, source: str, id_: str) -> list[Recorded]:
-    """All events of one thing, in order: its first has the thing's id, later ones `<id>/<verb>`."""
+def events_of(
+    db: apsw.Connection, source: str, id_: str, since: int = 0, limit: int = PAGE_EVENTS_MAX
+) -> list[Recorded]:
+    """The events of one thing from a position on, in order: its first has the thing's id, later ones `<id>/<verb>`."""
     query = (
         "SELECT position, type, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
-        "ORDER BY position LIMIT ?3"
+        "AND position >= ?3 ORDER BY position LIMIT ?4"
     )
-    return [decode(*row) for row in db.execute(query, (source, id_, PAGE_EVENTS_MAX))]
+    return [decode(*row) for row in db.execute(query, (source, id_, since, limit))]
 
 
 def entries_at(db: apsw.Connection, positions: Sequence[int]) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ledger import model_match
-from schema.acceptance import accept_free_data, accept_instant
+from schema.acceptance import accept_instant, check_free_data
 from schema.errors import FieldError, InvalidInput
 from schema.model_rate import NAMED, Markups, ModelRateSet, PriceBook, Prices, Tier, TieredPrices, Variant
 from schema.money import RATE_DECIMALS, format_scaled, parse_scaled
@@ -27,7 +27,7 @@ def accept_rate(rate: ModelRateSet) -> None:
         if unit not in UNITS or not is_duration(unit):
             raise _invalid(f"$.minimums.{unit[:100]}", "Expected a unit of seconds")
     if rate.metadata is not None:
-        accept_free_data("$.metadata", rate.metadata)
+        check_free_data("$.metadata", rate.metadata)
     _accept_book(rate, "$")
     if rate.vendor is not None:
         _accept_book(rate.vendor, "$.vendor")

@@ -67,7 +67,7 @@ def accept_details(call: ModelCall | ModelCallStart | ModelCallEnd) -> None:
     if isinstance(call, _WITH_USAGE) and call.usage is not None:
         _accept_usage(call.usage)
     if call.metadata is not None:
-        accept_free_data("$.metadata", call.metadata)
+        check_free_data("$.metadata", call.metadata)
 
 
 _WITH_USAGE = (ModelCall, ModelCallEnd)  # a tuple, because `|` would be made anew for every call
@@ -97,7 +97,7 @@ def _accept_usage(usage: Usage) -> None:
     if usage.units is not None:
         _check_units(usage.units)
     if usage.native is not None:
-        accept_free_data("$.usage.native", usage.native)
+        check_free_data("$.usage.native", usage.native)
 
 
 def _check_units(units: dict[str, int]) -> None:
@@ -157,7 +157,7 @@ def accept_instant(text: str, path: str) -> str:
         raise InvalidInput(errors=(FieldError(path, str(error)),)) from None
 
 
-def accept_free_data(path: str, data: dict[str, Any]) -> None:
+def check_free_data(path: str, data: dict[str, Any]) -> None:
     """Check the bounds of free data: 16 KiB, 16 levels. Raises OutOfRange or EntryTooLarge."""
     text = _canonical(data)
     # No more brackets than levels allowed means no more levels, and costs less than a walk.

@@ -123,6 +123,34 @@ class IdConflict(LedgerError):
     hint = "An id stands for one content for ever: use a new id, or repeat the first content."
 
 
+class NameTaken(LedgerError):
+    """Another one that is not deleted has this name."""
+
+    code = "name_taken"
+    hint = "Choose another name, or change or delete the one that has it."
+
+
+class InUse(LedgerError):
+    """Something that is not deleted refers to this."""
+
+    code = "in_use"
+    hint = "Delete what refers to it first; the detail names one."
+
+
+class PreconditionRequired(LedgerError):
+    """A change needs an If-Match header."""
+
+    code = "precondition_required"
+    hint = 'Read it, and send its ETag back as `If-Match`, such as `If-Match: "12"`.'
+
+
+class PreconditionFailed(LedgerError):
+    """It was changed since it was read."""
+
+    code = "precondition_failed"
+    hint = "Read it again, see whether the change still applies, and send the new ETag as `If-Match`."
+
+
 class AlreadyFinished(LedgerError):
     """The call was finished before with other content."""
 

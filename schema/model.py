@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schema.catalogue import Change, Create, Delete, Kind, Sort, Text, Url, check_content
 from schema.event import event
 from schema.ids import ClientId, Name, ledger_source
-from schema.provider import Sort, Text, Url
 
 NOUN = "model"
 SOURCE = ledger_source(NOUN)
@@ -71,3 +71,72 @@ class ModelDeleted(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
     id: ClientId
     replaces: int
     reason: Name | None = None
+
+
+MODEL = Kind(
+    noun=NOUN,
+    source=SOURCE,
+    table="models",
+    content=Model,
+    created=ModelCreated,
+    changed=ModelChanged,
+    deleted=ModelDeleted,
+)
+
+
+class CreateModel(Create[ModelCreated]):
+    """Command: a model comes into being. Its content was checked."""
+
+
+class ChangeModel(Change[ModelChange]):
+    """Command: change a model. The change was checked."""
+
+
+class DeleteModel(Delete):
+    """Command: a model is no longer offered."""
+
+
+class ModelView(Model, kw_only=True, forbid_unknown_fields=False, omit_defaults=False):
+    """A model as read: `position` is that of its latest event, and its ETag."""
+
+    deleted: bool
+    position: int
+    created_at: str
+    changed_at: str
+
+
+class ModelReceipt(ModelView, kw_only=True):
+    """A model as it was created; a duplicate gets the first one."""
+
+    duplicate: bool
+
+
+class ModelFilter(Struct, kw_only=True):
+    """Which models; None means any. `deleted` lists the deleted ones too."""
+
+    provider: ClientId | None = None
+    group: Name | None = None
+    category: Category | None = None
+    capability: Capability | None = None
+    active: bool | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200, description="Text in id and names.")] | None = None
+    deleted: bool = False
+
+
+class GroupCount(Struct, kw_only=True):
+    """How many models have this group or category; null counts those that have none."""
+
+    name: str | None
+    models: int
+
+
+class ModelGroups(Struct, kw_only=True):
+    """Models that are not deleted, counted by group and by category."""
+
+    groups: list[GroupCount]
+    categories: list[GroupCount]
+
+
+def check_model(content: Model | ModelChange) -> None:
+    """Check a posted model or change; raises InvalidInput or OutOfRange naming the path."""
+    check_content(content, "metadata")

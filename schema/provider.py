@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schema.catalogue import Change, Create, Delete, Kind, Sort, Text, Url, check_content
+from schema.errors import FieldError, InvalidInput
 from schema.event import event
 from schema.ids import ClientId, Name, ledger_source
 
@@ -19,9 +21,6 @@ ProviderType = Literal[
     "openai", "gemini", "anthropic", "deepseek", "midjourney", "stable_diffusion", "keling", "jimeng", "runway", "suno",
     "bedrock", "google", "ollama", "openrouter", "xai", "doubao", "poe", "ideogram", "azure", "custom",
 ]  # fmt: skip
-Url = Annotated[str, Meta(pattern=r"^https?://[^\s]{1,480}\Z", examples=["https://api.example.com/v1"])]
-Text = Annotated[str, Meta(max_length=1_000)]
-Sort = Annotated[int, Meta(ge=-1_000_000, le=1_000_000, description="Lower comes first.")]
 IntervalSeconds = Annotated[int, Meta(ge=60, le=31_536_000, description="Seconds.")]
 
 
@@ -85,3 +84,63 @@ class ProviderDeleted(Struct, kw_only=True, forbid_unknown_fields=True, omit_def
     id: ClientId
     replaces: int
     reason: Name | None = None
+
+
+PROVIDER = Kind(
+    noun=NOUN,
+    source=SOURCE,
+    table="providers",
+    content=Provider,
+    created=ProviderCreated,
+    changed=ProviderChanged,
+    deleted=ProviderDeleted,
+)
+
+
+class CreateProvider(Create[ProviderCreated]):
+    """Command: a provider comes into being. Its content was checked."""
+
+
+class ChangeProvider(Change[ProviderChange]):
+    """Command: change a provider. The change was checked."""
+
+
+class DeleteProvider(Delete):
+    """Command: a provider is no longer offered."""
+
+
+class ProviderView(Provider, kw_only=True, forbid_unknown_fields=False, omit_defaults=False):
+    """A provider as read: `position` is that of its latest event, and its ETag. Only an admin sees `config`."""
+
+    deleted: bool
+    position: int
+    created_at: str
+    changed_at: str
+
+
+class ProviderReceipt(ProviderView, kw_only=True):
+    """A provider as it was created; a duplicate gets the first one."""
+
+    duplicate: bool
+
+
+class ProviderFilter(Struct, kw_only=True):
+    """Which providers; None means any. `deleted` lists the deleted ones too."""
+
+    type: ProviderType | None = None
+    enabled: bool | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200, description="Text in id and names.")] | None = None
+    deleted: bool = False
+
+
+def check_provider(content: Provider | ProviderChange) -> None:
+    """Check a posted provider or change; raises InvalidInput or OutOfRange naming the path."""
+    check_content(content, "config")
+    if isinstance(content, Provider):
+        check_region(content)
+
+
+def check_region(provider: Provider) -> None:
+    """A provider of type bedrock has no address of its own: the region is it."""
+    if provider.type == "bedrock" and provider.region is None:
+        raise InvalidInput(errors=(FieldError("$.region", "Expected a region, which type bedrock needs"),))

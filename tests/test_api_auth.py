@@ -1,6 +1,7 @@
 """Who may do what: every route by every role, and keys that are known only by their digest."""
 
 import hmac
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import product
@@ -23,6 +24,7 @@ from tests.serving import (
     NOW_US,
     OTHER_APP,
     Clock,
+    Json,
     Service,
     a_call,
     bearer,
@@ -34,6 +36,8 @@ from tests.serving import (
 
 ROLES = ("admin", "auditor", "dashboard", "app")
 ALL = frozenset(ROLES)
+ADMINS = frozenset({"admin"})
+OPERATORS = ALL - {"app"}
 POSTERS = frozenset({"admin", "app"})
 ANYONE = frozenset({*ROLES, "nobody"})
 
@@ -47,6 +51,19 @@ MATRIX: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/model-calls/{call_id}"): ALL,
     ("GET", "/v1/model-calls/{call_id}/events"): ALL - {"dashboard"},
     ("GET", "/v1/model-call-stats"): ALL,
+    ("POST", "/v1/providers"): ADMINS,
+    ("GET", "/v1/providers"): OPERATORS,
+    ("GET", "/v1/providers/{provider_id}"): OPERATORS,
+    ("PATCH", "/v1/providers/{provider_id}"): ADMINS,
+    ("DELETE", "/v1/providers/{provider_id}"): ADMINS,
+    ("GET", "/v1/providers/{provider_id}/history"): OPERATORS,
+    ("POST", "/v1/models"): ADMINS,
+    ("GET", "/v1/models"): ALL,
+    ("GET", "/v1/model-groups"): ALL,
+    ("GET", "/v1/models/{model_id}"): ALL,
+    ("PATCH", "/v1/models/{model_id}"): ADMINS,
+    ("DELETE", "/v1/models/{model_id}"): ADMINS,
+    ("GET", "/v1/models/{model_id}/history"): ALL,
     ("GET", "/v1/events"): frozenset({"admin", "auditor"}),
     ("GET", "/v1/events/stream"): frozenset({"admin", "auditor"}),
     ("GET", "/health/live"): ANYONE,
@@ -93,7 +110,8 @@ def test_each_route_lets_in_exactly_its_roles(shared: Service, route: tuple[str,
     """Whoever is not listed gets 401 without a key and 403 with one; whoever is gets past the door."""
     method, path = route
     caller = None if role == "nobody" else APP if role == "app" else role
-    response = shared.request(method, path.replace("{call_id}", "c-0"), caller, json={} if method == "POST" else None)
+    body: Json | None = {} if method in {"POST", "PATCH"} else None
+    response = shared.request(method, re.sub(r"\{\w+\}", "c-0", path), caller, json=body)
     if role in MATRIX[route]:
         assert response.status_code not in {401, 403}
     else:

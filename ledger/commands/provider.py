@@ -1,0 +1,66 @@
+"""Providers: created, changed, deleted unless a model refers to one."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from ledger import catalogue
+from ledger.decision import Decision, WorkingSet, handles
+from schema.errors import FieldError, InUse, NameTaken
+from schema.model import MODEL
+from schema.provider import PROVIDER, ChangeProvider, CreateProvider, DeleteProvider, Provider, check_region
+
+
+def _load_created(db: apsw.Connection, ws: WorkingSet, commands: Sequence[CreateProvider]) -> None:
+    for command in commands:
+        catalogue.load(db, ws, PROVIDER, command.content.id)
+        catalogue.load_holder(db, ws, PROVIDER, name=command.content.name)
+
+
+@handles(CreateProvider, _load_created, alone=True)
+def create(ws: WorkingSet, command: CreateProvider) -> Decision:
+    """A provider comes into being."""
+    first = catalogue.repeated(ws, PROVIDER, command)
+    if first is not None:
+        return first
+    _require_free_name(ws, command.content)
+    return catalogue.created(PROVIDER, command)
+
+
+def _load_changed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ChangeProvider]) -> None:
+    for command in commands:
+        catalogue.load(db, ws, PROVIDER, command.id)
+        if isinstance(command.change.name, str):
+            catalogue.load_holder(db, ws, PROVIDER, command.id, name=command.change.name)
+
+
+@handles(ChangeProvider, _load_changed, alone=True)
+def change(ws: WorkingSet, command: ChangeProvider) -> Decision:
+    """A provider is changed, if anything differs."""
+    provider = catalogue.changed(ws, PROVIDER, command)
+    check_region(provider)
+    _require_free_name(ws, provider)
+    return catalogue.replaced(ws, PROVIDER, command, provider)
+
+
+def _load_deleted(db: apsw.Connection, ws: WorkingSet, commands: Sequence[DeleteProvider]) -> None:
+    for command in commands:
+        catalogue.load(db, ws, PROVIDER, command.id)
+        catalogue.load_holder(db, ws, MODEL, provider=command.id)
+
+
+@handles(DeleteProvider, _load_deleted, alone=True)
+def delete(ws: WorkingSet, command: DeleteProvider) -> Decision:
+    """A provider is no longer offered."""
+    decision = catalogue.deleted(ws, PROVIDER, command)
+    model = ws.holders.get((MODEL.noun, command.id))
+    if decision.events and model is not None:
+        raise InUse(f"model {model} refers to provider {command.id}")
+    return decision
+
+
+def _require_free_name(ws: WorkingSet, provider: Provider) -> None:
+    holder = ws.holders.get((PROVIDER.noun, provider.name))
+    if holder is not None:
+        error = FieldError("$.name", f"Expected a name that no other has; it is provider {holder}'s")
+        raise NameTaken(errors=(error,))
