@@ -41,6 +41,7 @@ class WorkingSet:
         self.rates = rates or RateBook()
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
+        self.known: list[Any] = []  # for a command that is alone: what its load found
         self.latest: dict[Key, Recorded] = {}
         self.holders: dict[tuple[str, ...], str] = {}
 

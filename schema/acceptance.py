@@ -34,6 +34,11 @@ def differing_fields(first: Struct, second: Struct) -> tuple[str, ...]:
     )
 
 
+def differing_values(first: dict[str, Any], second: dict[str, Any]) -> tuple[str, ...]:
+    """The names under which two plain objects differ, compared as canonical JSON."""
+    return tuple(n for n in dict.fromkeys([*first, *second]) if _canonical(first.get(n)) != _canonical(second.get(n)))
+
+
 def accept(call: ModelCall | ModelCallStart, received_at_us: int) -> int:
     """Bring a decoded call to its normal form in place and return its start in microseconds.
 

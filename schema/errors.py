@@ -158,6 +158,27 @@ class AlreadyFinished(LedgerError):
     hint = "A call finishes once; the first end stands."
 
 
+class NotFinished(LedgerError):
+    """This call has not ended."""
+
+    code = "not_finished"
+    hint = "Complete or fail the call; what has ended can be corrected."
+
+
+class CallVoided(LedgerError):
+    """This call was voided: it counts no more, and cannot be corrected."""
+
+    code = "call_voided"
+    hint = "Post the call again under another id."
+
+
+class RerateUnfinished(LedgerError):
+    """This re-rate is under way, or was taken back."""
+
+    code = "rerate_unfinished"
+    hint = "GET /v1/rerates/{id} tells its status; a completed one can be reverted, once."
+
+
 class Overloaded(LedgerError):
     """The queue is full; nothing of this request was stored."""
 

@@ -1,0 +1,53 @@
+"""Carries re-rates on, batch by batch, until nothing is left: also those that a stopped service left unfinished."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from ledger.ledger import Ledger
+from projections import rerate
+from schema.errors import LedgerError
+from schema.model_call import RatingPolicy
+from schema.rerate import AdvanceRerate
+
+log = structlog.get_logger()
+
+LOOK_INTERVAL_S = 5.0
+
+
+class Rerater:
+    """One a process. Several may work on the same run: each batch is decided under the write lock, once."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], int], policy: RatingPolicy) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._policy = policy
+        self._wanted = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        while True:
+            try:
+                for id_ in await self._ledger.readers.run(rerate.unfinished):
+                    while await self._advance(id_):
+                        pass
+            except LedgerError as error:
+                log.warning("rerate_waits", code=error.code)
+            try:
+                await asyncio.wait_for(self._wanted.wait(), LOOK_INTERVAL_S)
+            except TimeoutError:
+                continue
+            finally:
+                self._wanted.clear()
+
+    async def _advance(self, id_: str) -> bool:
+        """The next batch; False when there is none."""
+        (outcome,) = await self._ledger.execute([AdvanceRerate(received_at_us=self._clock(), id=id_, policy=self._policy)], 0)
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        return outcome.events > 0

@@ -1,0 +1,104 @@
+"""Corrections and voids of finished calls: a new event that names what it replaces."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import UNSET
+
+from ledger.call_rating import rate_call
+from ledger.changed_call import KnownCall, known_calls
+from ledger.decision import Decision, WorkingSet, handles
+from schema.acceptance import accept, differing_values
+from schema.correction import CorrectModelCall, ModelCallCorrected, ModelCallVoided, PostedCorrection
+from schema.entry import NewEvent, Recorded
+from schema.errors import CallVoided, FieldError, IdConflict, InvalidInput, NotFinished, NotFound
+from schema.model_call import ModelCall, source_of, subject_of
+from schema.times import format_time
+
+
+def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[CorrectModelCall]) -> None:
+    (command,) = commands
+    source = source_of(command.app)
+    ws.load(db, [(source, command.id), (source, _event_id(command))])
+    first = ws.find(source, command.id)
+    ws.known = list(known_calls(db, [] if first is None else [first.position]))
+    ws.rates.refresh(db)
+
+
+@handles(CorrectModelCall, _load, alone=True)
+def correct(ws: WorkingSet, command: CorrectModelCall) -> Decision:
+    """A finished call gets other fields, and is rated anew by them; or it should never have been counted."""
+    if not ws.known:
+        raise NotFound(f"there is no call {command.id}")
+    first = ws.find(source_of(command.app), _event_id(command))
+    if first is not None:
+        return _same_or_conflict(first, command.correction)
+    (known,) = ws.known
+    call = known.call
+    if call is None:
+        raise NotFinished(f"call {command.id} has not ended")
+    if known.row.voided:
+        raise CallVoided(f"call {command.id} was voided, at position {known.row.rated}")
+    data = _voided(known, command) if command.correction.void else _corrected(ws, known, call, command)
+    return Decision([_event(command, data)])
+
+
+def _event_id(command: CorrectModelCall) -> str:
+    return f"{command.id}/correct/{command.correction.id}"
+
+
+def _same_or_conflict(first: Recorded, posted: PostedCorrection) -> Decision:
+    data = first.data
+    assert isinstance(data, (ModelCallCorrected, ModelCallVoided))
+    told: dict[str, Any] = {"reason": data.reason, "void": isinstance(data, ModelCallVoided)}
+    asked: dict[str, Any] = {"reason": posted.reason, "void": posted.void}
+    if isinstance(data, ModelCallCorrected):
+        told["set"] = data.set
+        asked["set"] = as_given(posted)
+    different = differing_values(told, asked)
+    if different:
+        errors = tuple(FieldError(f"$.{name}", "differs from the first content") for name in different)
+        raise IdConflict(
+            f"this correction was made before, at position {first.position}, with other content", errors=errors
+        )
+    return Decision([], first)
+
+
+def as_given(posted: PostedCorrection) -> dict[str, Any]:
+    """What a correction sets, as plain JSON."""
+    found: dict[str, Any] = msgspec.to_builtins(posted.set) if posted.set is not None else {}
+    return found
+
+
+def _corrected(ws: WorkingSet, known: KnownCall, call: ModelCall, command: CorrectModelCall) -> ModelCallCorrected:
+    fields: dict[str, Any] = {name: getattr(call, name) for name in ModelCall.__struct_fields__}
+    posted = command.correction
+    given = posted.set
+    assert given is not None
+    fields |= {n: v for n in given.__struct_fields__ if (v := getattr(given, n)) is not UNSET}
+    if fields["attempt"] is None or fields["started_at"] is None:
+        raise InvalidInput(errors=(FieldError("$.set", "attempt and started_at cannot be taken away"),))
+    data = ModelCallCorrected(
+        **fields, recorded=known.row.position, correction=posted.id, reason=posted.reason, set=as_given(posted),
+        replaces=known.counted(),
+    )  # fmt: skip
+    started_at_us = accept(data, command.received_at_us)
+    data.rating = rate_call(ws.rates, data, started_at_us, command.policy)
+    return data
+
+
+def _voided(known: KnownCall, command: CorrectModelCall) -> ModelCallVoided:
+    return ModelCallVoided(
+        id=command.id, app=command.app, recorded=known.row.position, correction=command.correction.id,
+        reason=command.correction.reason, replaces=known.counted(),
+    )  # fmt: skip
+
+
+def _event(command: CorrectModelCall, data: ModelCallCorrected | ModelCallVoided) -> NewEvent:
+    now_us = command.received_at_us
+    subject = subject_of(command.app, command.id)
+    return NewEvent(
+        source_of(command.app), _event_id(command), subject, format_time(now_us), now_us, command.actor, data
+    )  # fmt: skip
