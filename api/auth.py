@@ -21,6 +21,8 @@ OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})
 TRAIL_READERS: frozenset[Role] = frozenset({"admin", "auditor", "app"})
 READERS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard", "app"})
 
+ADMINS: frozenset[Role] = frozenset({"admin"})
+
 KEY_PREFIX = "ulk"
 KEY_CHARS_MAX = 128
 KEY_PARTS = 3

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 import ledger.commands
 from ledger import journal
+from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
 
 Command = Struct
@@ -35,6 +36,7 @@ class WorkingSet:
     def __init__(self) -> None:
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
+        self.rate_rows: list[RateRow] = []
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""
