@@ -12,7 +12,17 @@ from litestar.types import ControllerRouterHandler
 
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
-from api.routes import event, health, model, model_call, model_call_stat, provider
+from api.routes import (
+    correction,
+    event,
+    health,
+    model,
+    model_call,
+    model_call_stat,
+    model_rate,
+    provider,
+    rerate,
+)
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
@@ -25,9 +35,12 @@ SWEEP_CALLS_MAX = 500
 
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *model_call.ROUTES,
+    *correction.ROUTES,
+    *rerate.ROUTES,
     *model_call_stat.ROUTES,
     *provider.ROUTES,
     *model.ROUTES,
+    *model_rate.ROUTES,
     *event.ROUTES,
     *health.ROUTES,
 )
@@ -41,11 +54,12 @@ def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) 
         ledger.open(clock())
         services = Services(ledger, settings, clock)
         app.state[SERVICES] = services
-        sweeper = asyncio.create_task(_sweep_forever(services))
+        tasks = [asyncio.create_task(_sweep_forever(services)), asyncio.create_task(services.rerater.run())]
         try:
             yield
         finally:
-            sweeper.cancel()
+            for task in tasks:
+                task.cancel()
             await services.tail.stop()
             services.keys.close()
             await asyncio.to_thread(ledger.close)

@@ -22,6 +22,7 @@ OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})
 TRAIL_READERS: frozenset[Role] = frozenset({"admin", "auditor", "app"})
 READERS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard", "app"})
 
+
 KEY_PREFIX = "ulk"
 KEY_CHARS_MAX = 128
 KEY_PARTS = 3

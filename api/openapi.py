@@ -23,7 +23,13 @@ INFO = {
 }
 _REF = "#/components/schemas/{name}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
-_PATH_TYPES: dict[str, Any] = {"call_id": ClientId, "provider_id": ClientId, "model_id": ClientId}
+_PATH_TYPES: dict[str, Any] = {
+    "call_id": ClientId,
+    "provider_id": ClientId,
+    "model_id": ClientId,
+    "rate_id": ClientId,
+    "rerate_id": ClientId,
+}
 
 Roles = frozenset[Role] | str
 Json = dict[str, Any]

@@ -47,7 +47,9 @@ class Rerater:
 
     async def _advance(self, id_: str) -> bool:
         """The next batch; False when there is none."""
-        (outcome,) = await self._ledger.execute([AdvanceRerate(received_at_us=self._clock(), id=id_, policy=self._policy)], 0)
+        (outcome,) = await self._ledger.execute(
+            [AdvanceRerate(received_at_us=self._clock(), id=id_, policy=self._policy)], 0
+        )
         if isinstance(outcome, LedgerError):
             raise outcome
         return outcome.events > 0

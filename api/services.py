@@ -5,6 +5,7 @@ from collections.abc import Callable
 from litestar import Litestar
 
 from api.known_keys import KnownKeys
+from api.rerater import Rerater
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
@@ -21,6 +22,7 @@ class Services:
         self.settings = settings
         self.clock = clock
         self.keys = KnownKeys(ledger.path)
+        self.rerater = Rerater(ledger, clock, settings.rating_policy)
         self.tail = Tail(ledger.readers, settings)
         self.state_hashes = StateHashes(ledger.readers)
 

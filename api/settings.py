@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from schema.model_call import DEFAULT_POLICY, RatingPolicy
 from schema.times import SECOND_US
 
 
@@ -14,3 +15,4 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     sse_streams_max: int = 100
     body_bytes_max: int = 16 * 1024 * 1024
     batch_items_max: int = 10_000
+    rating_policy: RatingPolicy = DEFAULT_POLICY

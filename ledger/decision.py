@@ -17,6 +17,7 @@ from msgspec import Struct
 import ledger.commands
 from ledger import journal
 from ledger.rate_book import RateBook
+from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
 
 Command = Struct
@@ -44,6 +45,7 @@ class WorkingSet:
         self.known: list[Any] = []  # for a command that is alone: what its load found
         self.latest: dict[Key, Recorded] = {}
         self.holders: dict[tuple[str, ...], str] = {}
+        self.rate_rows: list[RateRow] = []
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""

@@ -18,7 +18,11 @@ TEXT_CHARS_MAX = 200
 Clause = dict[str, Any]
 
 _COMPACT_DATE = re.compile(r"-(20\d\d)(\d\d)(\d\d)(?=[-:]|\Z)", re.ASCII)
-_compiled = lru_cache(maxsize=4_096)(re.compile)
+
+
+@lru_cache(maxsize=4_096)
+def _compiled(pattern: str) -> "re.Pattern[str]":
+    return re.compile(pattern, re.IGNORECASE)
 
 
 _TESTS: dict[str, Callable[[str, str], bool]] = {
@@ -86,6 +90,6 @@ def _text_problem(kind: str, wanted: str) -> str | None:
     if kind == "regex":
         try:
             _compiled(wanted)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             return f"Expected a regular expression: {error}"
     return None

@@ -1,16 +1,19 @@
 """Accepting a posted rate: its normal form, with what is charged written out."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ledger import model_match
 from schema.acceptance import accept_instant, check_free_data
 from schema.errors import FieldError, InvalidInput
-from schema.model_rate import NAMED, Markups, ModelRateSet, PriceBook, Prices, Tier, TieredPrices, Variant
-from schema.money import RATE_DECIMALS, format_scaled, parse_scaled
-from schema.unit import UNITS, is_duration, is_input
+from schema.model_rate import NAMED, Billing, Markups, ModelRateSet, PriceBook, Prices, Tier, TieredPrices, Variant
+from schema.money import RATE_DECIMALS, SECONDS_DECIMALS, format_scaled, half_up, parse_scaled
+from schema.unit import REQUESTS, UNITS, is_duration, is_input
 
 MARKUP_DECIMALS = 6
 RATE_E12_MAX = 999_999_999_999_999_999
+
+Repricing = Callable[[str, str], str]  # from a price and its unit to another price
 
 
 def accept_rate(rate: ModelRateSet) -> None:
@@ -23,9 +26,8 @@ def accept_rate(rate: ModelRateSet) -> None:
             raise _invalid(f"$.{name}", "Expected printable characters only")
     if rate.match is not None:
         model_match.check(rate.match)
-    for unit in rate.minimums or ():
-        if unit not in UNITS or not is_duration(unit):
-            raise _invalid(f"$.minimums.{unit[:100]}", "Expected a unit of seconds")
+    _accept_conditions(rate)
+    _accept_markup(rate)
     if rate.metadata is not None:
         check_free_data("$.metadata", rate.metadata)
     _accept_book(rate, "$")
@@ -33,6 +35,24 @@ def accept_rate(rate: ModelRateSet) -> None:
         _accept_book(rate.vendor, "$.vendor")
     _charge(rate)
     _check_billing(rate)
+
+
+def _accept_conditions(rate: ModelRateSet) -> None:
+    for unit in rate.minimums or ():
+        if unit not in UNITS or not is_duration(unit):
+            raise _invalid(f"$.minimums.{unit[:100]}", "Expected a unit of seconds")
+    if rate.minimums is not None:
+        rate.minimums = {unit: _short(text, SECONDS_DECIMALS) for unit, text in sorted(rate.minimums.items())} or None
+    if rate.daily_window is not None and rate.daily_window.start == rate.daily_window.end:
+        raise _invalid("$.daily_window.end", "Expected another time than the start: this window never holds")
+
+
+def _accept_markup(rate: ModelRateSet) -> None:
+    if isinstance(rate.markup, str):
+        rate.markup = _short(rate.markup, MARKUP_DECIMALS)
+    elif rate.markup is not None:
+        rate.markup.input = _short(rate.markup.input, MARKUP_DECIMALS)
+        rate.markup.output = _short(rate.markup.output, MARKUP_DECIMALS)
 
 
 def _invalid(path: str, message: str) -> InvalidInput:
@@ -71,13 +91,14 @@ def _accept_prices(prices: Prices, path: str) -> None:
         prices.lines = {unit: _short(text) for unit, text in sorted(prices.lines.items())} or None
 
 
-def _short(price: str) -> str:
-    return format_scaled(parse_scaled(price, RATE_DECIMALS), RATE_DECIMALS)
+def _short(text: str, decimals: int = RATE_DECIMALS) -> str:
+    return format_scaled(parse_scaled(text, decimals), decimals)
 
 
 def has_prices(book: PriceBook) -> bool:
     """Whether a book has any price."""
-    parts: list[Prices] = [book, *(book.tiers or ()), *(book.variants or ())]
+    tiered: list[TieredPrices] = [book, *(book.variants or ())]
+    parts: list[Prices] = [*tiered, *(tier for each in tiered for tier in each.tiers or ())]
     return any(getattr(part, name) is not None for part in parts for name in (*NAMED, "lines"))
 
 
@@ -91,59 +112,69 @@ def _charge(rate: ModelRateSet) -> None:
             raise _invalid("$.markup", "Only mode upstream has a markup")
         return
     if rate.mode == "auto" and rate.vendor is None and own:
-        rate.vendor = _copy(rate, None)
+        rate.vendor = mapped(rate, _as_is)
     if rate.vendor is None or not has_prices(rate.vendor):
         raise _invalid("$.vendor", f"Mode {rate.mode} charges the vendor's prices: expected at least one")
     if (rate.mode == "upstream") != (rate.markup is not None):
         raise _invalid("$.markup", "Expected a markup in mode upstream, and in no other")
-    charged = _copy(rate.vendor, rate.markup)
+    charged = mapped(rate.vendor, _marked_up(rate.markup) if rate.markup is not None else _as_is)
     if own and any(getattr(rate, name) != getattr(charged, name) for name in PriceBook.__struct_fields__):
         raise _invalid("$.vendor", f"Mode {rate.mode} makes the charged prices itself: leave them out")
     for name in PriceBook.__struct_fields__:
         setattr(rate, name, getattr(charged, name))
 
 
-def _copy(book: PriceBook, markup: str | Markups | None) -> PriceBook:
-    """The prices of a book, times a markup if there is one."""
-    return PriceBook(
-        **_marked(book, markup),
-        tiers=_copied_tiers(book, markup),
-        variants=[
-            Variant(**_marked(v, markup), tiers=_copied_tiers(v, markup), when=dict(v.when))
-            for v in book.variants or ()
-        ]
-        or None,
-    )  # fmt: skip
+def mapped(book: PriceBook, repricing: Repricing) -> PriceBook:
+    """The prices of a book, each put through a function."""
+    variants = [
+        Variant(**_mapped(v, repricing), tiers=_mapped_tiers(v, repricing), when=dict(v.when))
+        for v in book.variants or ()
+    ]  # fmt: skip
+    return PriceBook(**_mapped(book, repricing), tiers=_mapped_tiers(book, repricing), variants=variants or None)
 
 
-def _copied_tiers(prices: TieredPrices, markup: str | Markups | None) -> list[Tier] | None:
-    return [Tier(**_marked(tier, markup), above=tier.above) for tier in prices.tiers or ()] or None
+def _mapped_tiers(prices: TieredPrices, repricing: Repricing) -> list[Tier] | None:
+    return [Tier(**_mapped(tier, repricing), above=tier.above) for tier in prices.tiers or ()] or None
 
 
-def _marked(prices: Prices, markup: str | Markups | None) -> dict[str, Any]:
+def _mapped(prices: Prices, repricing: Repricing) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, unit in NAMED.items():
         text: str | None = getattr(prices, name)
-        found[name] = None if text is None else _times(text, unit, markup)
+        found[name] = None if text is None else repricing(text, unit)
     lines = prices.lines
-    found["lines"] = {unit: _times(text, unit, markup) for unit, text in lines.items()} if lines else None
+    found["lines"] = {unit: repricing(text, unit) for unit, text in lines.items()} if lines else None
     return found
 
 
-def _times(price: str, unit: str, markup: str | Markups | None) -> str:
-    if markup is None:
-        return price
-    factor = markup if isinstance(markup, str) else markup.input if is_input(unit) else markup.output
-    scale: int = 10**MARKUP_DECIMALS
-    rate_e12 = (parse_scaled(price, RATE_DECIMALS) * parse_scaled(factor, MARKUP_DECIMALS) + scale // 2) // scale
+def _as_is(price: str, _unit: str) -> str:
+    return price
+
+
+def _marked_up(markup: str | Markups) -> Repricing:
+    def times(price: str, unit: str) -> str:
+        factor = markup if isinstance(markup, str) else markup.input if is_input(unit) else markup.output
+        product = parse_scaled(price, RATE_DECIMALS) * parse_scaled(factor, MARKUP_DECIMALS)
+        return price_text(half_up(product, 10**MARKUP_DECIMALS), "$.markup")
+
+    return times
+
+
+def price_text(rate_e12: int, path: str) -> str:
+    """A computed price as text. Raises InvalidInput, naming the path of what made it too high."""
     if rate_e12 > RATE_E12_MAX:
-        raise _invalid("$.markup", "The price would be over 999,999 credits a unit")
+        raise _invalid(path, "The price would be over 999,999 credits a unit")
     return format_scaled(rate_e12, RATE_DECIMALS)
 
 
 def _check_billing(rate: ModelRateSet) -> None:
-    if rate.billing == "call" and rate.per_call is None:
-        raise _invalid("$.per_call", "Billing by call needs this price")
-    seconds = [unit for unit in rate.lines or () if is_duration(unit)]
-    if rate.billing == "second" and rate.per_second is None and not seconds:
-        raise _invalid("$.per_second", "Billing by second needs this price")
+    if not bills(rate, rate.billing):
+        raise _invalid(f"$.per_{rate.billing}", f"Billing by {rate.billing} needs this price")
+
+
+def bills(prices: Prices, billing: Billing) -> bool:
+    """Whether prices have the one that a kind of billing needs."""
+    lines = prices.lines or {}
+    if billing == "call":
+        return prices.per_call is not None or REQUESTS in lines
+    return billing == "token" or prices.per_second is not None or any(is_duration(unit) for unit in lines)

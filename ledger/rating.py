@@ -16,6 +16,7 @@ from schema.money import COST_DECIMALS, RATE_DECIMALS, SECONDS_DECIMALS, parse_s
 from schema.unit import REQUESTS, UNITS, includes, is_duration, is_input, join
 
 EXACT_DECIMALS = RATE_DECIMALS + SECONDS_DECIMALS
+CONTEXTS_MAX = 256  # combinations of variants kept ready, for one rate
 _ROUND = 10 ** (EXACT_DECIMALS - COST_DECIMALS)
 _COUNTED = 10**SECONDS_DECIMALS  # a count's price, on the scale of a duration's
 
@@ -105,12 +106,13 @@ class CompiledPrices:
     @cached_property
     def prices_nothing(self) -> bool:
         """Whether there is no price at all."""
-        return not self._plain[-1][1].lines and not self._book.variants
+        return not any(table.lines for _, table in self._plain) and not self._book.variants
 
     @cached_property
     def is_free(self) -> bool:
         """Whether every price is 0."""
-        return all(table.is_free for _, table in self._plain)
+        variants = [table for variant in self._book.variants or () for _, table in _tiers([variant])]
+        return all(table.is_free for table in (*variants, *(table for _, table in self._plain)))
 
     def cost(self, used: Quantities, context: Context | None = None) -> Cost:
         """The cost of quantities. Raises UnclearUsageError."""
@@ -162,6 +164,8 @@ class CompiledPrices:
         key = tuple(n for n, v in enumerate(variants) if v in fitting)
         cached = self._by_context.get(key)
         if cached is None:
+            if len(self._by_context) >= CONTEXTS_MAX:
+                self._by_context.clear()
             cached = self._by_context[key] = _tiers([*fitting, self._book])
         return cached
 
@@ -195,9 +199,10 @@ def _unreported(unit: str, used: Quantities) -> int:
 def _tiers(books: Sequence[TieredPrices]) -> list[tuple[int, _Table]]:
     """(above, table) from the highest tier down; each unit's price is of the first book that has one."""
     tiered = [_by_unit(book) for book in books]
-    steps = sorted({above for book in tiered for tiers in book.values() for above, _ in tiers}, reverse=True)
+    # -1 always, for a call below the lowest tier where only tiers have prices.
+    steps = sorted({-1, *(above for book in tiered for tiers in book.values() for above, _ in tiers)}, reverse=True)
     found: list[tuple[int, _Table]] = []
-    for step in steps or [-1]:
+    for step in steps:
         prices: dict[str, int] = {}
         for book in tiered:
             for unit, tiers in book.items():

@@ -6,16 +6,23 @@ import apsw
 from msgspec import Meta
 
 from ledger import journal
+from ledger.rate_book import RateBook
+from ledger.rerate import advanced, judge, next_batch
+from projections import rerate as rerates
 from projections.engine import require
 from projections.model_call_list import NEWEST, TIME_MAX_US, find_call, list_calls
 from projections.model_call_stat_read import read_stats
+from projections.rerate import RerateRow
 from schema.entry import Recorded
 from schema.errors import InvalidInput, NotFound
-from schema.model_call import NOUN, source_of
+from schema.model_call import NOUN, RatingPolicy, source_of
 from schema.model_call_query import CallFilter, StatQuery, Stats
 from schema.model_call_view import ModelCallView, view
 from schema.paging import Page, decode_cursor, encode_cursor
+from schema.rerate import Amounts, Progress, RerateStarted, RerateView
+from schema.times import format_time
 
+PREVIEW_CALLS = 2_000
 APPS_MAX = 10_000
 KeyPart = Annotated[int, Meta(ge=0, le=TIME_MAX_US)]
 
@@ -68,3 +75,39 @@ def model_call_entries(db: apsw.Connection, app: str | None, id_: str) -> list[s
     """The stored entries of one call, byte for byte, in order."""
     positions = [event.position for event in model_call_events(db, app, id_)]
     return journal.entries_at(db, positions)
+
+
+def rerate(db: apsw.Connection, id_: str) -> RerateView:
+    """A re-rate as it stands; raises NotFound."""
+    row = rerates.find(db, id_)
+    if row is None:
+        raise NotFound(f"there is no re-rate {id_}")
+    return _rerate_view(row)
+
+
+def rerates_page(db: apsw.Connection, cursor: str | None, limit: int) -> Page[RerateView]:
+    """Re-rates, latest first."""
+    below = decode_cursor(cursor, tuple[KeyPart])[0] if cursor else TIME_MAX_US
+    rows = rerates.list_rerates(db, below, limit)
+    following = encode_cursor(rows[-1].position) if len(rows) == limit else None
+    return Page(items=[_rerate_view(row) for row in rows], next_cursor=following)
+
+
+def _rerate_view(row: RerateRow) -> RerateView:
+    started = row.started
+    progress = row.progress or Progress(before=Amounts(), after=Amounts())
+    return RerateView(
+        id=row.id, status=row.status, from_=started.from_, to=started.to, filter=started.filter, reason=started.reason,
+        seen=progress.seen, changed=progress.changed, skipped=progress.skipped, before=progress.before,
+        after=progress.after, position=row.position, started_at=format_time(row.recorded_at_us), actor=row.actor,
+    )  # fmt: skip
+
+
+def rerate_preview(
+    db: apsw.Connection, book: RateBook, run: RerateStarted, done: Progress | None, policy: RatingPolicy
+) -> Progress:
+    """What re-rating would come to, with one page of calls more."""
+    require(db, journal.head_position(db), "model_calls", "names", "model_rates")
+    book.refresh(db)
+    batch = next_batch(db, run, done.next if done else None, PREVIEW_CALLS)
+    return advanced(done, judge(book, batch.calls, policy), batch.next)

@@ -18,6 +18,8 @@ SOURCE = ledger_source(NOUN)
 TIERS_MAX = 16
 VARIANTS_MAX = 32
 LINES_MAX = 64
+REPRICED_MODELS_MAX = 1_000
+REPRICED_RATES_MAX = 5_000
 
 Billing = Literal["token", "call", "second"]
 Mode = Literal["manual", "auto", "upstream"]
@@ -139,9 +141,56 @@ class ModelRate(PriceBook, kw_only=True, forbid_unknown_fields=True, omit_defaul
     metadata: dict[str, Any] | None = None
 
 
+Margin = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,4}(\.[0-9]{1,6})?\Z",
+        description="Percent above the vendor's price.",
+        examples=["20"],
+    ),
+]
+RepriceId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._:~-]{1,120}\Z",
+        description="As other ids, at most 120 characters: the rates that it makes are `<id>:1`, `<id>:2`, …",
+        examples=["margin-2026-12"],
+    ),
+]
+
+
+class Repricing(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A margin over vendor prices, for every rate of a selection. Without a date it holds from now on.
+
+    `credit_price` is what a credit costs in the vendor's currency.
+    """
+
+    id: RepriceId
+    provider: Name | None = None
+    models: Annotated[list[Name], Meta(min_length=1, max_length=REPRICED_MODELS_MAX)] | None = None
+    margin_percent: Margin
+    credit_price: Price = "1"
+    effective_from: TimeText | None = None
+
+
+class RepricingPost(Repricing, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A re-pricing as posted; a dry run tells what it would do."""
+
+    dry_run: bool = False
+
+
+class Repriced(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """That a rate was made by a re-pricing from the one at position `before`; the first names the request."""
+
+    before: int
+    request: Repricing | None = None
+
+
 @event("model_rate.set", 1)
 class ModelRateSet(ModelRate, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A rate came into being: complete, with what is charged written out. Its numbers never change."""
+
+    repriced: Repriced | None = None
 
 
 @event("model_rate.deprecated", 1)
@@ -167,6 +216,14 @@ class DeprecateModelRate(Struct, kw_only=True):
     actor: str
     received_at_us: int
     data: ModelRateDeprecated
+
+
+class RepriceModelRates(Struct, kw_only=True):
+    """Command: set rates by a margin over vendor prices."""
+
+    actor: str
+    received_at_us: int
+    request: Repricing
 
 
 class ModelRateView(ModelRate, kw_only=True, omit_defaults=False):

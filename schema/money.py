@@ -3,6 +3,7 @@
 SECONDS_DECIMALS = 6
 COST_DECIMALS = 10  # amounts are integers of 1e-10 credits
 RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
+PERCENT_DECIMALS = 4
 
 
 def parse_scaled(text: str, decimals: int) -> int:
@@ -12,6 +13,18 @@ def parse_scaled(text: str, decimals: int) -> int:
         message = f"Expected at most {decimals} decimals"
         raise ValueError(message)
     return int(whole + fraction.ljust(decimals, "0"))
+
+
+def half_up(numerator: int, denominator: int) -> int:
+    """A quotient rounded to the nearest integer, exact halves up. Expects a positive denominator."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def percent_moved(before: int, after: int) -> str | None:
+    """By how many percent of `before` a number moved, to four decimals; None where it was 0."""
+    if before == 0:
+        return None
+    return format_scaled(half_up((after - before) * 100 * 10**PERCENT_DECIMALS, before), PERCENT_DECIMALS)
 
 
 def format_scaled(amount: int, decimals: int) -> str:

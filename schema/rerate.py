@@ -39,7 +39,7 @@ class PostedRerate(Struct, kw_only=True, forbid_unknown_fields=True, rename={"fr
     dry_run: bool = False
 
 
-class Amounts(Struct, kw_only=True, omit_defaults=True):
+class Amounts(Struct, kw_only=True):
     """Totals over calls: credits as decimal strings, and how many have no price."""
 
     cost: str = "0"

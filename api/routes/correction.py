@@ -11,7 +11,7 @@ from msgspec import Struct
 from api import body as bodies
 from api.auth import POSTERS, own_app, principal_of
 from api.openapi import documented
-from api.respond import json
+from api.respond import JSON, json
 from api.services import services_of
 from schema.correction import CorrectModelCall, ModelCallVoided, PostedCorrection
 from schema.errors import FieldError, InvalidInput, LedgerError
@@ -46,7 +46,7 @@ class CorrectionReceipt(Struct, kw_only=True):
 async def correct_model_call(request: Request[Any, Any, Any], call_id: FromPath[str]) -> ASGIApp:
     """`set` names what should have been posted, `void` takes the call out of every sum. Nothing is edited."""
     services, principal = services_of(request.app), principal_of(request)
-    bodies.content_type(request, bodies.JSON)
+    bodies.content_type(request, JSON)
     data = await bodies.read(request, services.settings.body_bytes_max)
     posted = bodies.decode(data, _posted)
     app = own_app(principal, posted.app)

@@ -12,7 +12,7 @@ from api import body as bodies
 from api import query
 from api.auth import ADMINS, OPERATORS, principal_of
 from api.openapi import documented
-from api.respond import json
+from api.respond import JSON, json
 from api.services import Services, services_of
 from ledger import reads
 from ledger.rate_book import RateBook
@@ -21,7 +21,6 @@ from schema.correction import Reason
 from schema.errors import FieldError, InvalidInput, LedgerError
 from schema.paging import Page, bounded_limit
 from schema.rerate import (
-    Amounts,
     PostedRerate,
     Progress,
     RerateReverting,
@@ -51,7 +50,7 @@ _revert = msgspec.json.Decoder(PostedRevert)
 async def post_rerate(request: AnyRequest) -> ASGIApp:
     """Prices the calls of a range by the rates that are set now; with `dry_run` only says what that would come to."""
     services = services_of(request.app)
-    bodies.content_type(request, bodies.JSON)
+    bodies.content_type(request, JSON)
     posted = bodies.decode(await bodies.read(request, services.settings.body_bytes_max), _posted)
     started = RerateStarted(
         id=posted.id, from_=accept_instant(posted.from_, "$.from"), to=accept_instant(posted.to, "$.to"),
@@ -119,4 +118,3 @@ async def revert_rerate(request: AnyRequest, rerate_id: FromPath[str]) -> ASGIAp
 
 
 ROUTES = (post_rerate, list_rerates, get_rerate, revert_rerate)
-__all__ = ["ROUTES", "Amounts"]

@@ -8,7 +8,7 @@ from msgspec import Struct
 from ledger.decision import Decision, WorkingSet, handles
 from schema.acceptance import differing_fields
 from schema.entry import NewEvent
-from schema.errors import FieldError, IdConflict, NotFound
+from schema.errors import FieldError, IdConflict, InvalidInput, NotFound
 from schema.model_rate import NOUN, SOURCE, DeprecateModelRate, ModelRateDeprecated, ModelRateSet, SetModelRate
 from schema.times import format_time
 
@@ -59,6 +59,8 @@ def deprecate(ws: WorkingSet, command: DeprecateModelRate) -> Decision:
     now = last.data if isinstance(last.data, ModelRateDeprecated) else ModelRateDeprecated(id=data.id, deprecated=False)
     if not differing_fields(now, data):
         return Decision([], last)
+    if n == MARKS_MAX:
+        raise InvalidInput(f"rate {data.id} was marked {MARKS_MAX} times, the limit: set a new one")
     return Decision([_event(f"{data.id}/mark/{n}", data.id, command.received_at_us, command.actor, data)])
 
 
