@@ -10,12 +10,14 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
+from api import price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
-from api.routes import event, health, model_call, model_call_stat
+from api.routes import event, health, model_call, model_call_stat, price_list
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
+from ledger.price_list import PriceListSource
 from schema.errors import LedgerError
 from schema.model_call import SweepModelCalls
 
@@ -26,24 +28,32 @@ SWEEP_CALLS_MAX = 500
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *model_call.ROUTES,
     *model_call_stat.ROUTES,
+    *price_list.ROUTES,
     *event.ROUTES,
     *health.ROUTES,
 )
 
 
-def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) -> Litestar:
-    """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC."""
+def create_app(
+    ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], prices: PriceListSource | None = None
+) -> Litestar:
+    """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
+
+    `prices` is the list that providers can follow; without one, nothing is synced.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock)
+        services = Services(ledger, settings, clock, prices)
         app.state[SERVICES] = services
-        sweeper = asyncio.create_task(_sweep_forever(services))
+        tasks = [asyncio.create_task(_sweep_forever(services)), asyncio.create_task(price_following.forever(services))]
         try:
             yield
         finally:
-            sweeper.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await services.tail.stop()
             services.keys.close()
             await asyncio.to_thread(ledger.close)

@@ -16,6 +16,7 @@ from schema.key import Principal, Role
 ROLES = "roles"
 ANYONE = "anyone"
 POSTERS: frozenset[Role] = frozenset({"admin", "app"})
+ADMINS: frozenset[Role] = frozenset({"admin"})
 REPLAYERS: frozenset[Role] = frozenset({"admin", "auditor"})
 OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})
 TRAIL_READERS: frozenset[Role] = frozenset({"admin", "auditor", "app"})

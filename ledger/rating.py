@@ -195,9 +195,10 @@ def _unreported(unit: str, used: Quantities) -> int:
 def _tiers(books: Sequence[TieredPrices]) -> list[tuple[int, _Table]]:
     """(above, table) from the highest tier down; each unit's price is of the first book that has one."""
     tiered = [_by_unit(book) for book in books]
-    steps = sorted({above for book in tiered for tiers in book.values() for above, _ in tiers}, reverse=True)
+    # A book may have prices in its tiers only: below them there is none.
+    steps = sorted({-1, *(above for book in tiered for tiers in book.values() for above, _ in tiers)}, reverse=True)
     found: list[tuple[int, _Table]] = []
-    for step in steps or [-1]:
+    for step in steps:
         prices: dict[str, int] = {}
         for book in tiered:
             for unit, tiers in book.items():
