@@ -23,11 +23,13 @@ def offered_rate(model: str, price: str, from_: str = EPOCH, provider: str = "ac
     return rate
 
 
-def offered_model(model: str, *prices: str | tuple[str, str], **fields: Any) -> OfferedModel:  # noqa: ANN401
+def offered_model(
+    model: str, *prices: str | tuple[str, str], rates: list[ModelRateSet] | None = None, problem: str | None = None
+) -> OfferedModel:
     """A model with one price, or with prices from dates on."""
     dated = [(EPOCH, price) if isinstance(price, str) else price for price in prices]
-    rates = [offered_rate(model, price, from_) for from_, price in dated]
-    return OfferedModel(model=model, **{"rates": rates, **fields})
+    made = [offered_rate(model, price, from_) for from_, price in dated]
+    return OfferedModel(model=model, rates=made if rates is None else rates, problem=problem)
 
 
 def offered(*models: OfferedModel, id_: str = "acme", **fields: Any) -> OfferedProvider:  # noqa: ANN401
