@@ -47,6 +47,8 @@ MATRIX: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/model-calls/{call_id}"): ALL,
     ("GET", "/v1/model-calls/{call_id}/events"): ALL - {"dashboard"},
     ("GET", "/v1/model-call-stats"): ALL,
+    ("GET", "/v1/price-list"): ALL - {"app"},
+    ("POST", "/v1/price-list/sync"): frozenset({"admin"}),
     ("GET", "/v1/events"): frozenset({"admin", "auditor"}),
     ("GET", "/v1/events/stream"): frozenset({"admin", "auditor"}),
     ("GET", "/health/live"): ANYONE,
