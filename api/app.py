@@ -10,6 +10,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
+from api import price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
@@ -20,12 +21,14 @@ from api.routes import (
     model_call,
     model_call_stat,
     model_rate,
+    price_list,
     provider,
     rerate,
 )
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
+from ledger.price_list import PriceListSource
 from schema.errors import LedgerError
 from schema.model_call import SweepModelCalls
 
@@ -41,25 +44,33 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *provider.ROUTES,
     *model.ROUTES,
     *model_rate.ROUTES,
+    *price_list.ROUTES,
     *event.ROUTES,
     *health.ROUTES,
 )
 
 
-def create_app(ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) -> Litestar:
-    """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC."""
+def create_app(
+    ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], prices: PriceListSource | None = None
+) -> Litestar:
+    """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
+
+    `prices` is the list that providers can follow; without one, nothing is synced.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock)
+        services = Services(ledger, settings, clock, prices)
         app.state[SERVICES] = services
-        tasks = [asyncio.create_task(_sweep_forever(services)), asyncio.create_task(services.rerater.run())]
+        work = (_sweep_forever(services), services.rerater.run(), price_following.forever(services))
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks)
             await services.tail.stop()
             services.keys.close()
             await asyncio.to_thread(ledger.close)

@@ -10,6 +10,7 @@ from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
 from ledger.ledger import Ledger
+from ledger.price_list import PriceListSource
 
 SERVICES = "services"
 
@@ -17,13 +18,22 @@ SERVICES = "services"
 class Services:
     """The open ledger and what serves it."""
 
-    def __init__(self, ledger: Ledger, settings: ApiSettings, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: ApiSettings,
+        clock: Callable[[], int],
+        price_list: PriceListSource | None = None,
+    ) -> None:
         self.ledger = ledger
         self.settings = settings
         self.clock = clock
         self.keys = KnownKeys(ledger.path)
         self.rerater = Rerater(ledger, clock, settings.rating_policy)
         self.tail = Tail(ledger.readers, settings)
+        self.price_list = price_list
+        # When each provider's prices were last looked at by this process, whether or not that changed any.
+        self.prices_tried_us: dict[str, int] = {}
         self.state_hashes = StateHashes(ledger.readers)
 
 

@@ -25,10 +25,14 @@ Key = tuple[str, str]
 
 
 class Decision(Struct):
-    """The events of a command, all or none; or, for a repeated command, the event it got the first time."""
+    """The events of a command, all or none; or, for a repeated command, the event it got the first time.
+
+    `report` is for the caller alone: what was found while deciding and is in no event.
+    """
 
     events: list[NewEvent]
     first: Recorded | None = None
+    report: Struct | None = None
 
 
 class WorkingSet:
@@ -46,6 +50,8 @@ class WorkingSet:
         self.latest: dict[Key, Recorded] = {}
         self.holders: dict[tuple[str, ...], str] = {}
         self.rate_rows: list[RateRow] = []
+        # What a load read from projections, by table and key.
+        self.read: dict[Key, Any] = {}
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""
@@ -123,3 +129,8 @@ def load_group(db: apsw.Connection, commands: Sequence[Command], rates: RateBook
     for kind, same in by_type.items():
         handlers()[kind].load(db, working_set, same)
     return working_set
+
+
+def preview(db: apsw.Connection, command: Command) -> Decision:
+    """What a command would do now; nothing is written."""
+    return handlers()[type(command)].decide(load_group(db, [command]), command)

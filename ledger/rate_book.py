@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from ledger.model_match import dashed, matches
 from ledger.rating import CompiledPrices
-from projections import model_rate
+from projections import model_rate, provider_fallback
 from projections.model_rate import RateRow
 from schema.model_rate import Billing, DailyWindow
 from schema.times import DAY_US, SECOND_US
@@ -50,18 +50,23 @@ class RateBook:
 
     def __init__(self) -> None:
         self._position = 0
+        self._fallbacks_position = 0
         self._providers: defaultdict[str, dict[str, _Model]] = defaultdict(dict)
         self._fallbacks: dict[str, list[str]] = {}
         self._resolved: dict[tuple[str, str], list[_Model]] = {}
 
     def refresh(self, db: apsw.Connection) -> None:
         """Take in what was set since the last time; call inside the write transaction, before anything is decided."""
-        if model_rate.last_position(db) == self._position:
-            return
-        for row in model_rate.rates_after(db, self._position):
-            self._add(row)
-            self._position = row.position
-        self._resolved.clear()
+        if model_rate.last_position(db) != self._position:
+            for row in model_rate.rates_after(db, self._position):
+                self._add(row)
+                self._position = row.position
+            self._resolved.clear()
+        position = provider_fallback.last_position(db)
+        if position != self._fallbacks_position:
+            self._fallbacks = provider_fallback.fallbacks(db)
+            self._fallbacks_position = position
+            self._resolved.clear()
 
     def _add(self, row: RateRow) -> None:
         models = self._providers[row.rate.provider]
@@ -112,9 +117,9 @@ def compiled(row: RateRow) -> Rate:
     """A stored rate made ready."""
     rate = row.rate
     charged = CompiledPrices(rate, rate.minimums)
-    vendor = None if rate.vendor is None else CompiledPrices(rate.vendor, rate.minimums)
-    if rate.mode == "auto":
-        vendor = charged
+    vendor = charged if rate.mode == "auto" else None
+    if vendor is None and rate.vendor is not None:
+        vendor = CompiledPrices(rate.vendor, rate.minimums)
     window = None if rate.daily_window is None else _window_us(rate.daily_window)
     return Rate(row.position, rate.id, row.effective_from_us, window, rate.billing, charged, vendor)
 

@@ -36,6 +36,7 @@ class Appended(Struct, gc=False):
     recorded: Recorded | None
     duplicate: bool
     events: int
+    report: Struct | None = None
 
 
 Outcome = Appended | LedgerError
@@ -228,7 +229,9 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
                 group.outcomes.append(Appended(decision.first, duplicate=True, events=0))
             else:
                 now = clock.at(command)
-                group.outcomes.append(_stage(group, working_set, now, head.size, decision.events))
+                appended = _stage(group, working_set, now, head.size, decision.events)
+                appended.report = decision.report
+                group.outcomes.append(appended)
                 clock = now if decision.events else clock
         except LedgerError as error:
             group.outcomes.append(error)

@@ -38,9 +38,9 @@ class Commands(click.Group):
 
 
 def _modules() -> dict[str, str]:
-    """Each command's module; one that would be a word of the language ends in an underscore."""
+    """Each command's module; one that would be a word of the language ends in an underscore, and a dash is one."""
     names = [module.name for module in pkgutil.iter_modules(ops.commands.__path__)]
-    return {name.removesuffix("_"): name for name in names}
+    return {name.removesuffix("_").replace("_", "-"): name for name in names}
 
 
 def explained(error: LedgerError) -> str:

@@ -1,13 +1,19 @@
 """A market's price list, and what following it did."""
 
-from msgspec import Struct
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 from schema.event import event
 from schema.ids import ClientId, Name, ledger_source
-from schema.model_rate import ListedPrice, ModelRateSet
+from schema.model_rate import ListedPrice, ModelRateSet, PriceBook
 
 NOUN = "price_list"
 SOURCE = ledger_source(NOUN)
+PROVIDERS_MAX = 1_000
+ITEMS_MAX = 10_000
+
+SyncAction = Literal["created", "updated", "skipped", "missing", "problem", "drift", "below_cost"]
 
 
 class OfferedModel(Struct, kw_only=True):
@@ -52,3 +58,67 @@ class SyncPriceList(Struct, kw_only=True):
     received_at_us: int
     listed: ListedPrice
     provider: OfferedProvider
+
+
+class SyncRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A sync as asked for. Without `providers`: of every provider on the list. `dry_run` writes nothing."""
+
+    dry_run: bool = False
+    providers: Annotated[list[Name], Meta(max_length=PROVIDERS_MAX)] | None = None
+
+
+class PriceDiff(Struct, kw_only=True):
+    """What a sync found of one model: the charged prices before and after.
+
+    `drift`: a price set by hand differs from the list, whose prices are `after`. `below_cost`: less is charged than
+    the vendor asks. Both by more than 2 %.
+    """
+
+    provider: str
+    model: str
+    action: SyncAction
+    before: PriceBook | None = None
+    after: PriceBook | None = None
+    reason: str | None = None
+
+
+class SyncReport(Struct, kw_only=True):
+    """What a sync did, or would do. Items leave out what was skipped; `items_omitted` tells of more than 10,000."""
+
+    created: int = 0
+    updated: int = 0
+    skipped: int = 0
+    missing: int = 0
+    items: list[PriceDiff] = []
+    items_omitted: int = 0
+
+
+class ProviderSync(Struct, kw_only=True):
+    """The last sync of a provider that changed something."""
+
+    provider: str
+    position: int
+    synced_at: str
+    listed: ListedPrice
+    created: int
+    updated: int
+    skipped: int
+    missing: int
+
+
+class FollowedProvider(Struct, kw_only=True):
+    """How a provider follows the list. `next_due` is null where nothing is synced by itself."""
+
+    provider: str
+    price_list_id: str
+    auto_sync: bool
+    last_sync: ProviderSync | None
+    next_due: str | None
+
+
+class PriceListView(Struct, kw_only=True):
+    """The installed list, and who follows it."""
+
+    listed: ListedPrice
+    models: int
+    providers: list[FollowedProvider]

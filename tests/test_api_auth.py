@@ -64,6 +64,8 @@ MATRIX: dict[tuple[str, str], frozenset[str]] = {
     ("PATCH", "/v1/models/{model_id}"): ADMINS,
     ("DELETE", "/v1/models/{model_id}"): ADMINS,
     ("GET", "/v1/models/{model_id}/history"): ALL,
+    ("GET", "/v1/price-list"): ALL - {"app"},
+    ("POST", "/v1/price-list/sync"): frozenset({"admin"}),
     ("GET", "/v1/events"): frozenset({"admin", "auditor"}),
     ("GET", "/v1/events/stream"): frozenset({"admin", "auditor"}),
     ("GET", "/health/live"): ANYONE,

@@ -30,7 +30,7 @@ from tests.serving import a_call
 
 COMMANDS = {
     "backup", "demo", "import", "init", "keys", "migrate",
-    "rebuild", "restore", "serve", "settings", "status", "verify",
+    "rebuild", "restore", "serve", "settings", "status", "sync-prices", "verify",
 }  # fmt: skip
 KEY = re.compile(r"ulk_[0-9a-z-]+_[A-Za-z0-9_-]{43}")
 HOST = "127.0.0.1"
@@ -61,7 +61,7 @@ def data_dir(tmp_path: Path) -> Path:
 def test_the_commands_are_those_of_the_contract_and_each_explains_itself() -> None:
     assert isinstance(main, Commands)
     result = run("--help")
-    listed = set(re.findall(r"^  ([a-z]+) ", result.stdout.partition("Commands:")[2], re.MULTILINE))
+    listed = set(re.findall(r"^  ([a-z-]+) ", result.stdout.partition("Commands:")[2], re.MULTILINE))
     assert listed == COMMANDS
     for name in COMMANDS:
         shown = run(name, "--help")

@@ -26,7 +26,7 @@ PROMISES = tuple(f"P{n}" for n in range(1, 13))
 LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
 TEST = re.compile(r"(tests/test_\w+\.py)::(test_\w+)")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"(?<!/)\busage-ledger (?!listens)([a-z]+)")
+COMMAND = re.compile(r"(?<!/)\busage-ledger (?!listens)([a-z]+(?:-[a-z]+)*)")
 
 
 def fenced(path: str, language: str) -> list[str]:

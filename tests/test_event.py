@@ -23,6 +23,8 @@ SHIPPED = {
     "model_call.failed.v2", "model_call.corrected.v1", "model_call.voided.v1", "model_call.rerated.v1",
     "model.changed.v1", "model.created.v1", "model.deleted.v1",
     "provider.changed.v1", "provider.created.v1", "provider.deleted.v1",
+    "model_rate.deprecated.v1", "model_rate.set.v1",
+    "price_list.synced.v1",
 }  # fmt: skip
 
 
