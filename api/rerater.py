@@ -13,7 +13,7 @@ from schema.rerate import AdvanceRerate
 
 log = structlog.get_logger()
 
-LOOK_INTERVAL_S = 5.0
+LOOK_INTERVAL_S = 5
 
 
 class Rerater:
