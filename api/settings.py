@@ -2,11 +2,12 @@
 
 from msgspec import Struct
 
+from schema.model_call import DEFAULT_POLICY, RatingPolicy
 from schema.times import SECOND_US
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
-    """Bounds and intervals, each with its unit."""
+    """Bounds and intervals, each with its unit, and what becomes of calls without a price."""
 
     call_timeout_us: int = 1_800 * SECOND_US
     sweep_interval_s: float = 30.0
@@ -14,3 +15,4 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     sse_streams_max: int = 100
     body_bytes_max: int = 16 * 1024 * 1024
     batch_items_max: int = 10_000
+    rating_policy: RatingPolicy = DEFAULT_POLICY

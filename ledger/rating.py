@@ -105,7 +105,7 @@ class CompiledPrices:
     @cached_property
     def prices_nothing(self) -> bool:
         """Whether there is no price at all."""
-        return not self._plain[-1][1].lines and not self._book.variants
+        return not any(table.lines for _, table in self._plain) and not self._book.variants
 
     @cached_property
     def is_free(self) -> bool:
@@ -195,9 +195,10 @@ def _unreported(unit: str, used: Quantities) -> int:
 def _tiers(books: Sequence[TieredPrices]) -> list[tuple[int, _Table]]:
     """(above, table) from the highest tier down; each unit's price is of the first book that has one."""
     tiered = [_by_unit(book) for book in books]
-    steps = sorted({above for book in tiered for tiers in book.values() for above, _ in tiers}, reverse=True)
+    # Below the lowest tier there may be no price, but there is a table.
+    steps = sorted({-1, *(above for book in tiered for tiers in book.values() for above, _ in tiers)}, reverse=True)
     found: list[tuple[int, _Table]] = []
-    for step in steps or [-1]:
+    for step in steps:
         prices: dict[str, int] = {}
         for book in tiered:
             for unit, tiers in book.items():

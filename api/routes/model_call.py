@@ -12,7 +12,7 @@ from msgspec import Struct
 from api import body as bodies
 from api import query
 from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
-from api.body import Item, Rejected
+from api.body import JSON, Arrival, Item, Rejected
 from api.openapi import documented
 from api.problems import Problem, problem
 from api.respond import json
@@ -20,14 +20,13 @@ from api.services import Services, services_of
 from ledger import reads
 from ledger.writer import Appended, Outcome
 from schema.acceptance import accept, accept_details
-from schema.errors import FieldError, IdConflict, InvalidInput, LedgerError, UnsupportedMediaType
+from schema.errors import FieldError, IdConflict, InvalidInput, LedgerError
 from schema.ids import CLIENT_ID_PATTERN, ClientId
 from schema.model_call import FinalStatus, FinishModelCall, ModelCall, ModelCallEnd, ModelCallStart, StartModelCall
 from schema.model_call_query import CallFilter
 from schema.model_call_view import ModelCallView, Receipt, receipt
 from schema.paging import Page, bounded_limit
 
-JSON, NDJSON = "application/json", "application/x-ndjson"
 Fate = Literal["accepted", "duplicate", "conflict", "rejected"]
 AnyRequest = Request[Any, Any, Any]
 
@@ -67,15 +66,16 @@ class BatchParams(Struct, kw_only=True, forbid_unknown_fields=True):
 async def post_model_calls(request: AnyRequest) -> ASGIApp:
     """One call gives a receipt; an array or NDJSON up to 10,000 gives each item's fate, and good items land."""
     services = services_of(request.app)
-    content_type = _content_type(request)
+    content_type = bodies.content_type(request)
     params = query.parse(request, BatchParams)
     data = await bodies.read(request, services.settings.body_bytes_max)
+    arrival = Arrival(principal_of(request), services.clock(), services.settings.rating_policy)
     if content_type == JSON and data.lstrip()[:1] != b"[":
-        command = bodies.one(data, principal_of(request), services.clock())
+        command = bodies.one(data, arrival)
         outcomes = await services.ledger.execute([command], len(data))
         return _receipt(outcomes[0])
     read = bodies.array if content_type == JSON else bodies.ndjson
-    items = read(data, principal_of(request), services.clock(), services.settings.batch_items_max)
+    items = read(data, arrival, services.settings.batch_items_max)
     return json(await _post_batch(services, items, len(data), failures_only=params.items == "failures"), 207)
 
 
@@ -111,21 +111,6 @@ def _receipt(outcome: Outcome) -> ASGIApp:
     return json(receipt(outcome.recorded, duplicate=outcome.duplicate), 200 if outcome.duplicate else 201)
 
 
-def _header(request: AnyRequest, wanted: bytes) -> str:
-    value = next((value for name, value in request.scope["headers"] if name == wanted), b"")
-    return value.decode("latin-1").strip().lower()
-
-
-def _content_type(request: AnyRequest, *allowed: str) -> str:
-    encoding = _header(request, b"content-encoding")
-    if encoding not in {"", "identity"}:
-        raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")
-    content_type = _header(request, b"content-type").partition(";")[0].strip()
-    if content_type not in (allowed or (JSON, NDJSON)):
-        raise UnsupportedMediaType(f"{content_type or 'no content type'} is not supported here")
-    return content_type
-
-
 @post(
     "/v1/model-calls/{call_id:str}/start",
     **documented(POSTERS, "Start a long call", body=ModelCallStart, responses={200: Receipt, 201: Receipt}),
@@ -133,7 +118,7 @@ def _content_type(request: AnyRequest, *allowed: str) -> str:
 async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call is processing until it is completed, failed or timed out."""
     services, principal = services_of(request.app), principal_of(request)
-    _content_type(request, JSON)
+    bodies.content_type(request, JSON)
     data = await bodies.read(request, services.settings.body_bytes_max)
     call = bodies.decode(data, _starts)
     call.id = _same_id(call_id, call.id)
@@ -165,7 +150,7 @@ async def fail_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIAp
 
 async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> ASGIApp:
     services, principal = services_of(request.app), principal_of(request)
-    _content_type(request, JSON)
+    bodies.content_type(request, JSON)
     data = await bodies.read(request, services.settings.body_bytes_max)
     end = bodies.decode(data, _ends)
     if end.status not in {None, status}:
@@ -173,7 +158,8 @@ async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> ASG
     id_ = _same_id(call_id, end.id)
     app = _required_app(own_app(principal, end.app))
     accept_details(end)
-    command = FinishModelCall(f"key:{principal.key_id}", services.clock(), id_, app, status, end)
+    policy = services.settings.rating_policy
+    command = FinishModelCall(f"key:{principal.key_id}", services.clock(), id_, app, status, end, policy)
     return _receipt((await services.ledger.execute([command], len(data)))[0])
 
 
