@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
-from api.routes import event, health, model_call, model_call_stat
+from api.routes import estimate, event, health, model_call, model_call_stat, usage_log
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
@@ -26,6 +26,8 @@ SWEEP_CALLS_MAX = 500
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *model_call.ROUTES,
     *model_call_stat.ROUTES,
+    *usage_log.ROUTES,
+    *estimate.ROUTES,
     *event.ROUTES,
     *health.ROUTES,
 )

@@ -8,6 +8,7 @@ from api.known_keys import KnownKeys
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
+from ledger.estimate import Estimator
 from ledger.ledger import Ledger
 
 SERVICES = "services"
@@ -22,6 +23,7 @@ class Services:
         self.clock = clock
         self.keys = KnownKeys(ledger.path)
         self.tail = Tail(ledger.readers, settings)
+        self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
 
 

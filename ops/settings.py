@@ -84,7 +84,7 @@ SETTINGS = (
     Setting(
         "unpriced_calls",
         "accept",
-        "accept: a call without a price is kept with a reason and can be rated later. reject: it is refused as no_price.",
+        "accept: a call without a price is kept, with a reason, to be rated later. reject: it is refused as no_price.",
     ),
     Setting(
         "failed_calls",

@@ -14,6 +14,7 @@ from api import query
 from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
 from api.body import JSON, Arrival, Item, Rejected
 from api.openapi import documented
+from api.own_view import own_view
 from api.problems import Problem, problem
 from api.respond import json
 from api.services import Services, services_of
@@ -192,7 +193,8 @@ async def list_model_calls(request: AnyRequest) -> ASGIApp:
     params = query.parse(request, query.CallListParams)
     call_filter: CallFilter = query.call_filter(request, params)
     readers = services_of(request.app).ledger.readers
-    return json(await readers.run(reads.model_calls, call_filter, params.cursor, bounded_limit(params.limit)))
+    found = await readers.run(reads.model_calls, call_filter, params.cursor, bounded_limit(params.limit))
+    return json(own_view(principal_of(request), found))
 
 
 @get(
@@ -202,7 +204,8 @@ async def list_model_calls(request: AnyRequest) -> ASGIApp:
 async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call as its latest event tells it."""
     app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
-    return json(await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id))
+    found = await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id)
+    return json(own_view(principal_of(request), found))
 
 
 @get(
