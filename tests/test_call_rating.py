@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -270,11 +270,12 @@ def test_an_import_keeps_to_the_policy(tmp_path: Path) -> None:
 def amounts(answer: Any, *names: str) -> list[Any]:  # noqa: ANN401 - any JSON
     """The values under these names, anywhere in an answer."""
     if isinstance(answer, list):
-        return [found for part in answer for found in amounts(part, *names)]
+        return [found for part in cast("list[Any]", answer) for found in amounts(part, *names)]
     if not isinstance(answer, dict):
         return []
-    own = [value for name, value in answer.items() if name in names]
-    return own + [found for part in answer.values() for found in amounts(part, *names)]
+    fields = cast("Json", answer)
+    own = [value for name, value in fields.items() if name in names]
+    return own + [found for part in fields.values() for found in amounts(part, *names)]
 
 
 def test_an_app_does_not_see_what_the_vendor_asks(service: Service) -> None:

@@ -127,8 +127,8 @@ def small_calls(count: int) -> Iterator[Command]:
 
 def write_small(directory: Path, count: int) -> Path:
     with open_book(directory) as writer:
-        prices = {"input": "0.0000004375", "vendor": {"input": "0.0000004"}}
-        writer.write([rate(f"r-{n}", model=f"m-{n}", **prices) for n in range(5)])
+        vendor = {"input": "0.0000004"}
+        writer.write([rate(f"r-{n}", model=f"m-{n}", input="0.0000004375", vendor=vendor) for n in range(5)])
         remaining = small_calls(count)
         while part := list(islice(remaining, AT_ONCE)):
             assert {kind_of(outcome) for outcome in writer.write(part)} == {"accepted"}
