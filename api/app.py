@@ -15,6 +15,7 @@ from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
     correction,
+    estimate,
     event,
     health,
     model,
@@ -24,6 +25,7 @@ from api.routes import (
     price_list,
     provider,
     rerate,
+    usage_log,
 )
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
@@ -45,6 +47,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *model.ROUTES,
     *model_rate.ROUTES,
     *price_list.ROUTES,
+    *usage_log.ROUTES,
+    *estimate.ROUTES,
     *event.ROUTES,
     *health.ROUTES,
 )

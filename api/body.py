@@ -22,10 +22,11 @@ from schema.errors import (
     UnsupportedMediaType,
 )
 from schema.key import Principal
-from schema.model_call import ModelCallRecorded, RecordModelCall
+from schema.model_call import ModelCallRecorded, RatingPolicy, RecordModelCall
 
 T = TypeVar("T", bound=Struct)
 
+JSON, NDJSON = "application/json", "application/x-ndjson"
 # A longer message could only repeat what the client sent.
 MESSAGE_CHARS_MAX = 500
 # An array with fewer commas is decoded without counting its items first.
@@ -57,6 +58,29 @@ class Rejected(Struct):
 Item = RecordModelCall | Rejected
 
 
+class Arrival(Struct, frozen=True):
+    """Who posts, when the ledger heard of it, and what becomes of calls without a price."""
+
+    principal: Principal
+    now_us: int
+    policy: RatingPolicy
+
+
+def content_type(request: Request[Any, Any, Any], *allowed: str) -> str:
+    """The body's media type, one of those allowed; raises UnsupportedMediaType."""
+    encoding = _word(request, b"content-encoding")
+    if encoding not in {"", "identity"}:
+        raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")
+    found = _word(request, b"content-type").partition(";")[0].strip()
+    if found not in (allowed or (JSON, NDJSON)):
+        raise UnsupportedMediaType(f"{found or 'no content type'} is not supported here")
+    return found
+
+
+def _word(request: Request[Any, Any, Any], name: bytes) -> str:
+    return (header(request.scope, name) or b"").decode("latin-1").strip().lower()
+
+
 async def read(request: Request[Any, Any, Any], bytes_max: int) -> bytes:
     """The request's body, whole; raises BodyTooLarge as soon as that is certain.
 
@@ -79,21 +103,6 @@ async def read(request: Request[Any, Any, Any], bytes_max: int) -> bytes:
             return b"".join(parts)
 
 
-def content_type(request: Request[Any, Any, Any], *allowed: str) -> str:
-    """The body's content type; raises UnsupportedMediaType unless it is allowed and not compressed."""
-    encoding = _header(request, b"content-encoding")
-    if encoding not in {"", "identity"}:
-        raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")
-    found = _header(request, b"content-type").partition(";")[0].strip()
-    if found not in allowed:
-        raise UnsupportedMediaType(f"{found or 'no content type'} is not supported here")
-    return found
-
-
-def _header(request: Request[Any, Any, Any], name: bytes) -> str:
-    return (header(request.scope, name) or b"").decode("latin-1").strip().lower()
-
-
 def decode(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
     """A decoded body; raises MalformedJson, InvalidInput or OutOfRange, naming the path."""
     try:
@@ -114,37 +123,38 @@ def translate(error: ValueError | RecursionError) -> InvalidInput:
     return kind(errors=(FieldError((path or "$")[:MESSAGE_CHARS_MAX], message[:MESSAGE_CHARS_MAX]),))
 
 
-def command(call: ModelCallRecorded, principal: Principal, now_us: int) -> RecordModelCall:
+def command(call: ModelCallRecorded, arrival: Arrival) -> RecordModelCall:
     """A decoded call as a command of its caller; raises InvalidInput or Forbidden."""
     if call.rating is not None:
         raise InvalidInput(errors=(FieldError("$.rating", "Object contains unknown field `rating`"),))
+    principal, now_us = arrival.principal, arrival.now_us
     call.app = own_app(principal, call.app)
     if call.app is None:
         raise InvalidInput(errors=(FieldError("$.app", "Expected an app: an admin names the one that called"),))
-    return RecordModelCall(f"key:{principal.key_id}", now_us, accept(call, now_us), call)
+    return RecordModelCall(f"key:{principal.key_id}", now_us, accept(call, now_us), call, arrival.policy)
 
 
-def one(body: bytes, principal: Principal, now_us: int) -> RecordModelCall:
+def one(body: bytes, arrival: Arrival) -> RecordModelCall:
     """The command of a single call."""
-    return command(decode(body, _call), principal, now_us)
+    return command(decode(body, _call), arrival)
 
 
-def array(body: bytes, principal: Principal, now_us: int, items_max: int) -> list[Item]:
+def array(body: bytes, arrival: Arrival, items_max: int) -> list[Item]:
     """The items of a JSON array. A syntax error anywhere is the whole body's."""
     try:
         calls = _calls.decode(body)
     except msgspec.ValidationError:
-        return _one_by_one(_raw(body, items_max), principal, now_us, items_max)
+        return _one_by_one(_raw(body, items_max), arrival, items_max)
     except (ValueError, RecursionError) as error:
         raise translate(error) from None
     _check_count(len(calls), items_max)
-    return [_item(call, principal, now_us) for call in calls]
+    return [_item(call, arrival) for call in calls]
 
 
-def ndjson(body: bytes, principal: Principal, now_us: int, items_max: int) -> list[Item]:
+def ndjson(body: bytes, arrival: Arrival, items_max: int) -> list[Item]:
     """The items of NDJSON; a syntax error is its line's alone. Blank lines are passed over."""
     filled = (line for line in BytesIO(body) if not line.isspace())
-    return _one_by_one(list(islice(filled, items_max + 1)), principal, now_us, items_max)
+    return _one_by_one(list(islice(filled, items_max + 1)), arrival, items_max)
 
 
 def _raw(body: bytes, items_max: int) -> Sequence[msgspec.Raw]:
@@ -177,24 +187,24 @@ def _check_count(items: int, items_max: int) -> None:
         raise BodyTooLarge(f"the batch has more than {items_max} items, the limit")
 
 
-def _one_by_one(parts: Sequence[bytes | msgspec.Raw], principal: Principal, now_us: int, items_max: int) -> list[Item]:
+def _one_by_one(parts: Sequence[bytes | msgspec.Raw], arrival: Arrival, items_max: int) -> list[Item]:
     _check_count(len(parts), items_max)
-    return list(_decoded(parts, principal, now_us))
+    return list(_decoded(parts, arrival))
 
 
-def _decoded(parts: Sequence[bytes | msgspec.Raw], principal: Principal, now_us: int) -> Iterator[Item]:
+def _decoded(parts: Sequence[bytes | msgspec.Raw], arrival: Arrival) -> Iterator[Item]:
     for part in parts:
         try:
             call = _call.decode(part)
         except (ValueError, RecursionError) as error:
             yield Rejected(_id_in(part), translate(error))
         else:
-            yield _item(call, principal, now_us)
+            yield _item(call, arrival)
 
 
-def _item(call: ModelCallRecorded, principal: Principal, now_us: int) -> Item:
+def _item(call: ModelCallRecorded, arrival: Arrival) -> Item:
     try:
-        return command(call, principal, now_us)
+        return command(call, arrival)
     except LedgerError as error:
         return Rejected(call.id, error)
 

@@ -9,6 +9,7 @@ from api.rerater import Rerater
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
+from ledger.estimate import Estimator
 from ledger.ledger import Ledger
 from ledger.price_list import PriceListSource
 
@@ -34,6 +35,7 @@ class Services:
         self.price_list = price_list
         # When each provider's prices were last looked at by this process, whether or not that changed any.
         self.prices_tried_us: dict[str, int] = {}
+        self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
 
 

@@ -7,7 +7,7 @@ from schema.times import SECOND_US
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
-    """Bounds and intervals, each with its unit."""
+    """Bounds and intervals, each with its unit, and what becomes of calls without a price."""
 
     call_timeout_us: int = 1_800 * SECOND_US
     sweep_interval_s: float = 30.0

@@ -5,6 +5,7 @@ from ledger.rating import Cost, UnclearUsageError, quantities
 from schema.errors import FieldError, NoPrice, OutOfRange
 from schema.model_call import ModelCall, Rating, RatingPolicy
 from schema.money import COST_DECIMALS, format_scaled
+from schema.unit import REQUESTS
 
 COST_CREDITS_MAX = 10_000_000
 _COST_E10_MAX = COST_CREDITS_MAX * 10**COST_DECIMALS
@@ -13,7 +14,7 @@ _COST_E10_MAX = COST_CREDITS_MAX * 10**COST_DECIMALS
 def rate_call(book: RateBook, call: ModelCall, started_at_us: int, policy: RatingPolicy) -> Rating:
     """The rating of a finished call. Raises NoPrice where the policy refuses, OutOfRange for an absurd cost."""
     used = quantities(call.usage)
-    measured = len(used) > _PLAIN or any(used[unit] for unit in used if unit != "requests")
+    measured = sum(used.values()) > used[REQUESTS]
     rate = book.find(call.provider, call.model, call.type, started_at_us)
     if call.status == "success" and not measured and not (rate is not None and rate.billing == "call"):
         return Rating(status="unpriced", reason="unmeasured", rate=None if rate is None else rate.position)
@@ -29,38 +30,50 @@ def rate_call(book: RateBook, call: ModelCall, started_at_us: int, policy: Ratin
     return _priced(rate, call, used)
 
 
-_PLAIN = 3  # requests, input and output tokens: what is there whenever there is a usage
-
-
 def _priced(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating:
     try:
         cost = rate.charged.cost(used, call.price_context)
-        vendor = cost if rate.vendor is rate.charged else _vendor(rate, call, used)
     except UnclearUsageError:
         return Rating(status="unpriced", reason="unclear_usage", rate=rate.position)
-    if cost.uncovered and not cost.cost_e10:
+    uncovered = cost.uncovered and rate.billing != "call"  # the price of a call is for all that it uses
+    if uncovered and not cost.cost_e10:
         return Rating(status="unpriced", reason="no_price_for_usage", rate=rate.position)
-    if cost.cost_e10 > _COST_E10_MAX:
+    vendor = _vendor(rate, call, used, cost)
+    if max(cost.cost_e10, vendor.cost_e10 if vendor else 0) > _COST_E10_MAX:
         message = f"The call would cost over {COST_CREDITS_MAX:,} credits"
         raise OutOfRange(errors=(FieldError("$.usage", message),))
     estimated = call.usage is not None and call.usage.estimated
+    text = _text(cost.cost_e10)
     return Rating(
-        cost=format_scaled(cost.cost_e10, COST_DECIMALS),
-        input_cost=format_scaled(cost.input_cost_e10, COST_DECIMALS),
-        vendor_cost=None if vendor is None else format_scaled(vendor.cost_e10, COST_DECIMALS),
+        cost=text,
+        input_cost=_text(cost.input_cost_e10),
+        vendor_cost=None
+        if vendor is None
+        else text
+        if vendor is cost
+        else format_scaled(vendor.cost_e10, COST_DECIMALS),
         status="estimated" if estimated else "free" if rate.charged.is_free and not cost.cost_e10 else "priced",
-        reason=_reason(cost, call, free=rate.charged.is_free),
+        reason="partly_unpriced" if uncovered else _reason(cost, call, free=rate.charged.is_free),
         rate=rate.position,
     )
 
 
-def _vendor(rate: Rate, call: ModelCall, used: dict[str, int]) -> Cost | None:
-    return None if rate.vendor is None else rate.vendor.cost(used, call.price_context)
+def _text(amount_e10: int) -> str:
+    return format_scaled(amount_e10, COST_DECIMALS)
+
+
+def _vendor(rate: Rate, call: ModelCall, used: dict[str, int], charged: Cost) -> Cost | None:
+    """What the vendor asks, None where that cannot be told; what is charged stands all the same."""
+    if rate.vendor is None or rate.vendor is rate.charged:
+        return None if rate.vendor is None else charged
+    try:
+        cost = rate.vendor.cost(used, call.price_context)
+    except UnclearUsageError:
+        return None
+    return None if cost.uncovered and not cost.cost_e10 and rate.billing != "call" else cost
 
 
 def _reason(cost: Cost, call: ModelCall, *, free: bool) -> str | None:
-    if cost.uncovered:
-        return "partly_unpriced"
     if call.usage is not None and call.usage.estimated:
         return "estimated_usage"
     if free and not cost.cost_e10:

@@ -20,6 +20,14 @@ CONTEXTS_MAX = 256  # combinations of variants kept ready, for one rate
 _ROUND = 10 ** (EXACT_DECIMALS - COST_DECIMALS)
 _COUNTED = 10**SECONDS_DECIMALS  # a count's price, on the scale of a duration's
 
+# Units that a usage always tells, by being left out where they are 0: none of them needs another to be told too.
+_FIELD_UNITS = frozenset(
+    {
+        REQUESTS, "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "output_reasoning_tokens",
+        "images", "seconds",
+    }
+)  # fmt: skip
+
 Quantities = Mapping[str, int]
 Context = Mapping[str, str]
 
@@ -76,7 +84,7 @@ def quantities(usage: Usage | None) -> dict[str, int]:
 class _Table:
     """Prices of one tier: units from the most specific on, with the priced units inside each."""
 
-    __slots__ = ("covering", "is_free", "lines")
+    __slots__ = ("covered", "is_free", "lines")
 
     def __init__(self, prices: Mapping[str, int]) -> None:
         units = sorted(prices, key=lambda unit: (-len(UNITS[unit]), unit))
@@ -89,8 +97,7 @@ class _Table:
             )
             for at, unit in enumerate(units)
         ]
-        self.covering = {unit: any(includes(priced, unit) for priced in units) for unit in UNITS}
-        self.covering[REQUESTS] = True
+        self.covered = {REQUESTS, *(unit for unit in UNITS if any(includes(priced, unit) for priced in units))}
         self.is_free = not any(prices.values())
 
 
@@ -120,8 +127,9 @@ class CompiledPrices:
         total = of_input = 0
         leaves: list[int] = []
         used = self._adjusted(used, table)
+        plain = used.keys() <= _FIELD_UNITS
         for unit, rate, input_, inside in table.lines:
-            leaf = used[unit] if unit in used else _unreported(unit, used)
+            leaf = used[unit] if unit in used else 0 if plain else _unreported(unit, used)
             for n in inside:
                 leaf -= leaves[n]
             if leaf < 0:
@@ -131,8 +139,7 @@ class CompiledPrices:
             total += amount
             if input_:
                 of_input += amount
-        covering = table.covering
-        uncovered = any(amount and not covering[unit] for unit, amount in used.items())
+        uncovered = not used.keys() <= table.covered and any(n and u not in table.covered for u, n in used.items())
         return Cost(rounded(total), rounded(of_input), uncovered)
 
     def lines(self, used: Quantities, context: Context | None = None) -> list[Line]:
@@ -153,8 +160,10 @@ class CompiledPrices:
         tiers = self._tiers_of(context) if context else self._plain
         if len(tiers) > 1:
             tokens = used["input_tokens"] if "input_tokens" in used else _unreported("input_tokens", used)
-            return next(table for above, table in tiers if tokens > above)
-        return tiers[0][1]
+            for above, table in tiers:
+                if tokens > above:
+                    return table
+        return tiers[-1][1]
 
     def _tiers_of(self, context: Context) -> list[tuple[int, _Table]]:
         variants = self._book.variants or ()
@@ -174,7 +183,7 @@ class CompiledPrices:
         if not self._minimums and "seconds" not in used:
             return used
         found = dict(used)
-        if "seconds" in found and not table.covering["seconds"] and table.covering["audio_seconds"]:
+        if "seconds" in found and "seconds" not in table.covered and "audio_seconds" in table.covered:
             found.setdefault("audio_seconds", found.pop("seconds"))
         for unit, least in self._minimums.items():
             if found.get(unit):

@@ -17,10 +17,11 @@ from schema.entry import Recorded
 from schema.errors import InvalidInput, NotFound
 from schema.model_call import NOUN, RatingPolicy, source_of
 from schema.model_call_query import CallFilter, StatQuery, Stats
-from schema.model_call_view import ModelCallView, view
+from schema.model_call_view import CallRow, ModelCallView, view
 from schema.paging import Page, decode_cursor, encode_cursor
 from schema.rerate import Amounts, Progress, RerateStarted, RerateView
 from schema.times import format_time
+from schema.usage_log import UsageLog, usage_log
 
 PREVIEW_CALLS = 2_000
 APPS_MAX = 10_000
@@ -29,12 +30,26 @@ KeyPart = Annotated[int, Meta(ge=0, le=TIME_MAX_US)]
 
 def model_calls(db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int) -> Page[ModelCallView]:
     """A page of calls, newest first. Raises Rebuilding, InvalidInput for a bad cursor."""
+    found, next_cursor = _calls(db, call_filter, cursor, limit)
+    return Page(items=[view(recorded, row) for recorded, row in found], next_cursor=next_cursor)
+
+
+def usage_logs(db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int) -> Page[UsageLog]:
+    """A page of finished calls with their costs, newest first. Raises as `model_calls`."""
+    found, next_cursor = _calls(db, call_filter, cursor, limit, finished=True)
+    return Page(items=[usage_log(recorded, row) for recorded, row in found], next_cursor=next_cursor)
+
+
+def _calls(
+    db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int, *, finished: bool = False
+) -> tuple[list[tuple[Recorded, CallRow]], str | None]:
+    """Calls with the events that tell them, and the cursor to go on by."""
     require(db, journal.head_position(db), "model_calls", "names")
     below = decode_cursor(cursor, tuple[KeyPart, KeyPart]) if cursor else NEWEST
-    found = list_calls(db, call_filter, below, limit)
+    found = list_calls(db, call_filter, below, limit, finished=finished)
     events = journal.at(db, [row.event_position for row in found.rows])
-    items = [view(recorded, row) for recorded, row in zip(events, found.rows, strict=True)]
-    return Page(items=items, next_cursor=None if found.next_key is None else encode_cursor(*found.next_key))
+    next_cursor = None if found.next_key is None else encode_cursor(*found.next_key)
+    return list(zip(events, found.rows, strict=True)), next_cursor
 
 
 def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:

@@ -11,10 +11,8 @@ from ledger.queue import CommandQueue
 from ledger.rebuild import Progress
 from ops.settings import Settings
 from schema.errors import NoLedger
+from schema.model_call import RatingPolicy
 from schema.times import SECOND_US
-
-if TYPE_CHECKING:
-    from litestar import Litestar
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -65,7 +63,13 @@ def api_settings(settings: Settings) -> ApiSettings:
         sse_heartbeat_s=settings.sse_heartbeat_s,
         sse_streams_max=settings.sse_streams_max,
         sweep_interval_s=settings.sweep_interval_s,
+        rating_policy=rating_policy(settings),
     )
+
+
+def rating_policy(settings: Settings) -> RatingPolicy:
+    """What becomes of calls without a price, and of what failed calls used."""
+    return RatingPolicy(unpriced=settings.unpriced_calls, failed=settings.failed_calls)
 
 
 def create_app() -> "Litestar":

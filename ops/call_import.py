@@ -17,7 +17,7 @@ from ledger.writer import Outcome
 from ops.keys import ACTOR
 from schema.acceptance import accept
 from schema.errors import IdConflict, InvalidInput, LedgerError, ServiceRefused, ServiceUnreachable
-from schema.model_call import ModelCallRecorded, RecordModelCall
+from schema.model_call import DEFAULT_POLICY, ModelCallRecorded, RatingPolicy, RecordModelCall
 
 BATCH_CALLS = 500
 ATTEMPTS_MAX = 12
@@ -153,7 +153,7 @@ def _answer(body: dict[str, Any]) -> Answer:
     return Answer(accepted=body["accepted"], duplicate=body["duplicate"], failures=failures)
 
 
-def into_ledger(ledger: Ledger, clock: Callable[[], int]) -> Post:
+def into_ledger(ledger: Ledger, clock: Callable[[], int], policy: RatingPolicy = DEFAULT_POLICY) -> Post:
     """Write straight into an open ledger, beside a service or without one."""
 
     def post(batch: list[Call]) -> Answer:
@@ -162,7 +162,7 @@ def into_ledger(ledger: Ledger, clock: Callable[[], int]) -> Post:
         commands: list[tuple[int, RecordModelCall]] = []
         for index, call in enumerate(batch):
             try:
-                commands.append((index, _command(call, now_us)))
+                commands.append((index, _command(call, now_us, policy)))
             except LedgerError as error:
                 answer.failures.append(_failure(index, call, error))
         outcomes = ledger.execute_now([command for _, command in commands])
@@ -173,12 +173,12 @@ def into_ledger(ledger: Ledger, clock: Callable[[], int]) -> Post:
     return post
 
 
-def _command(call: Call, now_us: int) -> RecordModelCall:
+def _command(call: Call, now_us: int, policy: RatingPolicy) -> RecordModelCall:
     try:
         recorded = msgspec.convert(call, ModelCallRecorded)
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error)) from None
-    return RecordModelCall(ACTOR, now_us, accept(recorded, now_us), recorded)
+    return RecordModelCall(ACTOR, now_us, accept(recorded, now_us), recorded, policy)
 
 
 def _count(answer: Answer, index: int, call: Call, outcome: Outcome) -> None:

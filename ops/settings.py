@@ -32,6 +32,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     durability: Durability
     call_timeout_s: Seconds
     sweep_interval_s: Seconds
+    unpriced_calls: Literal["accept", "reject"]
+    failed_calls: Literal["charge", "free"]
     queue_commands_max: Positive
     queue_bytes_max: Positive
     sse_heartbeat_s: Seconds
@@ -79,6 +81,16 @@ SETTINGS = (
     ),
     Setting("call_timeout_s", "1800", "Seconds after which a started call that has not ended is timed out."),
     Setting("sweep_interval_s", "30", "Seconds between looking for started calls to time out."),
+    Setting(
+        "unpriced_calls",
+        "accept",
+        "accept: a call without a price is kept, with a reason, to be rated later. reject: it is refused as no_price.",
+    ),
+    Setting(
+        "failed_calls",
+        "charge",
+        "charge: what a failed call used until then is charged. free: failed calls cost nothing.",
+    ),
     Setting(
         "queue_commands_max",
         str(QUEUE_COMMANDS_MAX),

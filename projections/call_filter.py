@@ -12,6 +12,7 @@ from schema.model_call_query import CallFilter, Dimension
 
 Condition = tuple[str, tuple[Value, ...]]
 
+FINISHED: Condition = ("status IS NOT (SELECT id FROM names WHERE name = 'processing')", ())
 _SEARCHED = ("id", "request_id", "trace_id", "error_code", "error_message")
 
 

@@ -6,7 +6,7 @@ import apsw
 from msgspec import Struct
 
 from projections.bulk import Value
-from projections.call_filter import all_of, conditions, dimension_ids, sources
+from projections.call_filter import FINISHED, all_of, conditions, dimension_ids, sources
 from schema.model_call_query import DIMENSIONS, CallFilter
 from schema.model_call_view import CallRow
 
@@ -35,12 +35,14 @@ def find_call(db: apsw.Connection, position: int) -> CallRow:
     return CallRow(*row)
 
 
-def list_calls(db: apsw.Connection, call_filter: CallFilter, below: Key, limit: int) -> CallRows:
-    """Calls below a key (start in microseconds, position) that match, at most `limit`."""
+def list_calls(
+    db: apsw.Connection, call_filter: CallFilter, below: Key, limit: int, *, finished: bool = False
+) -> CallRows:
+    """Calls below a key (start in microseconds, position) that match, at most `limit`; `finished` ones, or all."""
     dimensions = dimension_ids(db, call_filter)
     if dimensions is None:
         return CallRows([], None)
-    where, bound = all_of(conditions(call_filter, dimensions))
+    where, bound = all_of([*conditions(call_filter, dimensions), *([FINISHED] if finished else [])])
     scan, scan_bound = _scan(call_filter, below)
     query = (
         f"SELECT started_at_us, {', '.join(CallRow.__struct_fields__)} FROM ({scan}) WHERE {where} "

@@ -10,7 +10,7 @@ import msgspec
 
 from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
 from projections.bulk import Value
-from projections.call_filter import Condition, all_of, conditions, dimension_ids, id_names, sources
+from projections.call_filter import FINISHED, Condition, all_of, conditions, dimension_ids, id_names, sources
 from projections.model_call_stat import DELTAS, DIMENSIONS, MEASURES, ROLLUPS, Rollup
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
@@ -183,13 +183,10 @@ def _call_rows(
 ) -> Iterator[tuple[int, ...]]:
     if not parts:
         return
-    where, bound = all_of(conditions(query.filter, dimensions))
-    finished = "status IS NOT (SELECT id FROM names WHERE name = 'processing')"
+    where, bound = all_of([FINISHED, *conditions(query.filter, dimensions)])
     measures = {m: _FROM_CALLS.get(m, m) for m in MEASURES}
     for table, which in sources(query.filter.basis):
-        source = (
-            f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {finished} AND {which} AND {where}"
-        )
+        source = f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {which} AND {where}"
         yield from _summed(db, query, source, (_json(parts), *bound), measures)
 
 

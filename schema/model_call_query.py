@@ -50,7 +50,10 @@ class StatQuery(Struct, frozen=True, kw_only=True):
 
 
 class StatTotals(Struct, kw_only=True):
-    """Sums over finished calls. Costs are credits, of the calls that have a price; `unpriced_calls` have none."""
+    """Sums over finished calls. Costs are credits, of the calls that have a price; `unpriced_calls` have none.
+
+    `vendor_cost` is of the calls that have one, which may be fewer; it is null for role app.
+    """
 
     calls: int
     succeeded: int
@@ -63,7 +66,7 @@ class StatTotals(Struct, kw_only=True):
     images: int
     seconds: str
     cost: str
-    vendor_cost: str
+    vendor_cost: str | None
     unpriced_calls: int
     duration_ms_sum: int
     ttfb_ms_sum: int

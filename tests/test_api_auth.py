@@ -66,6 +66,15 @@ MATRIX: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/models/{model_id}/history"): ALL,
     ("GET", "/v1/price-list"): ALL - {"app"},
     ("POST", "/v1/price-list/sync"): frozenset({"admin"}),
+    ("POST", "/v1/model-rates"): ADMINS,
+    ("GET", "/v1/model-rates"): ALL,
+    ("GET", "/v1/model-rates/{rate_id}"): ALL,
+    ("GET", "/v1/model-rates/history"): OPERATORS,
+    ("POST", "/v1/model-rates/{rate_id}/deprecate"): ADMINS,
+    ("POST", "/v1/model-rates/reprice"): ADMINS,
+    ("GET", "/v1/model-prices"): ALL,
+    ("GET", "/v1/usage-logs"): ALL,
+    ("POST", "/v1/estimate"): ALL,
     ("GET", "/v1/events"): frozenset({"admin", "auditor"}),
     ("GET", "/v1/events/stream"): frozenset({"admin", "auditor"}),
     ("GET", "/health/live"): ANYONE,
@@ -190,7 +199,7 @@ def test_an_app_key_without_an_app_reads_nothing(service: Service) -> None:
     """Belonging to no app must not mean seeing them all."""
     _add_key(service, "stray", role="app")
     service.post(CALLS, a_call())
-    for path in (CALLS, f"{CALLS}/c-1", f"{CALLS}/c-1/events", "/v1/model-call-stats"):
+    for path in (CALLS, f"{CALLS}/c-1", f"{CALLS}/c-1/events", "/v1/model-call-stats", "/v1/usage-logs"):
         assert service.get(path, "stray").status_code == 403
     assert service.post(CALLS, a_call(app=APP), "stray").status_code == 403
     assert service.post(CALLS, a_call(), "stray").status_code == 403

@@ -47,6 +47,8 @@ def test_a_variable_replaces_a_default_and_an_empty_one_does_not() -> None:
         ("CALL_TIMEOUT_S", "-1"),
         ("SWEEP_INTERVAL_S", "inf"),
         ("QUEUE_COMMANDS_MAX", "1.5"),
+        ("UNPRICED_CALLS", "maybe"),
+        ("FAILED_CALLS", "accept"),
         ("LOG_LEVEL", "loud"),
         ("SECRET_KEY", "too short"),
         ("SECRET_KEY", base64.b64encode(bytes(31)).decode()),

@@ -12,8 +12,9 @@ from msgspec import Struct
 from api import body as bodies
 from api import query
 from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
-from api.body import Item, Rejected
+from api.body import JSON, Arrival, Item, Rejected
 from api.openapi import documented
+from api.own_view import own_view
 from api.problems import Problem, problem
 from api.respond import json
 from api.services import Services, services_of
@@ -27,7 +28,6 @@ from schema.model_call_query import CallFilter
 from schema.model_call_view import ModelCallView, Receipt, receipt
 from schema.paging import Page, bounded_limit
 
-JSON, NDJSON = "application/json", "application/x-ndjson"
 Fate = Literal["accepted", "duplicate", "conflict", "rejected"]
 AnyRequest = Request[Any, Any, Any]
 
@@ -67,15 +67,16 @@ class BatchParams(Struct, kw_only=True, forbid_unknown_fields=True):
 async def post_model_calls(request: AnyRequest) -> ASGIApp:
     """One call gives a receipt; an array or NDJSON up to 10,000 gives each item's fate, and good items land."""
     services = services_of(request.app)
-    content_type = bodies.content_type(request, JSON, NDJSON)
+    content_type = bodies.content_type(request)
     params = query.parse(request, BatchParams)
     data = await bodies.read(request, services.settings.body_bytes_max)
+    arrival = Arrival(principal_of(request), services.clock(), services.settings.rating_policy)
     if content_type == JSON and data.lstrip()[:1] != b"[":
-        command = bodies.one(data, principal_of(request), services.clock())
+        command = bodies.one(data, arrival)
         outcomes = await services.ledger.execute([command], len(data))
         return _receipt(outcomes[0])
     read = bodies.array if content_type == JSON else bodies.ndjson
-    items = read(data, principal_of(request), services.clock(), services.settings.batch_items_max)
+    items = read(data, arrival, services.settings.batch_items_max)
     return json(await _post_batch(services, items, len(data), failures_only=params.items == "failures"), 207)
 
 
@@ -158,7 +159,8 @@ async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> ASG
     id_ = _same_id(call_id, end.id)
     app = _required_app(own_app(principal, end.app))
     accept_details(end)
-    command = FinishModelCall(f"key:{principal.key_id}", services.clock(), id_, app, status, end)
+    policy = services.settings.rating_policy
+    command = FinishModelCall(f"key:{principal.key_id}", services.clock(), id_, app, status, end, policy)
     return _receipt((await services.ledger.execute([command], len(data)))[0])
 
 
@@ -191,7 +193,8 @@ async def list_model_calls(request: AnyRequest) -> ASGIApp:
     params = query.parse(request, query.CallListParams)
     call_filter: CallFilter = query.call_filter(request, params)
     readers = services_of(request.app).ledger.readers
-    return json(await readers.run(reads.model_calls, call_filter, params.cursor, bounded_limit(params.limit)))
+    found = await readers.run(reads.model_calls, call_filter, params.cursor, bounded_limit(params.limit))
+    return json(own_view(principal_of(request), found))
 
 
 @get(
@@ -201,7 +204,8 @@ async def list_model_calls(request: AnyRequest) -> ASGIApp:
 async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
     """The call as its latest event tells it."""
     app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
-    return json(await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id))
+    found = await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id)
+    return json(own_view(principal_of(request), found))
 
 
 @get(

@@ -6,8 +6,9 @@ from litestar import Request, get
 from litestar.types import ASGIApp
 
 from api import query
-from api.auth import READERS
+from api.auth import READERS, principal_of
 from api.openapi import documented
+from api.own_view import own_view
 from api.respond import json
 from api.services import services_of
 from ledger import reads
@@ -21,7 +22,8 @@ from schema.model_call_query import Stats
 async def get_model_call_stats(request: Request[Any, Any, Any]) -> ASGIApp:
     """Exact sums by hour, day, month or in total, in any zone, by any edges, the last call included."""
     asked = query.stat_query(request, query.parse(request, query.StatParams))
-    return json(await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked))
+    found = await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked)
+    return json(own_view(principal_of(request), found))
 
 
 ROUTES = (get_model_call_stats,)

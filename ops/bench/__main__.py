@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.rebuild import STEP_EVENTS_MAX
-from ops.bench import ingest, statistics
+from ops.bench import ingest, rated, statistics
 from ops.bench.build import build_ledger
 from ops.bench.replay import bare_rebuild_events_per_s, rebuild_events_per_s
 from schema.times import DAY_US
@@ -34,7 +34,7 @@ def main() -> None:
     rows: list[Row] = []
     report: dict[str, object] = {"machine": _machine()}
     console.print(report["machine"])
-    for section in (_batches, _singles, _rebuild, _statistics):
+    for section in (_batches, _singles, _rated, _rebuild, _statistics):
         found, data = section()
         rows += found
         report[section.__name__.strip("_")] = data
@@ -79,6 +79,18 @@ def _singles() -> tuple[list[Row], object]:
     posts, noop = harmonic_mean(run.posts_per_s), harmonic_mean(run.noop_per_s)
     row = _row(f"single posts, 64 connections (p50 {run.p50_ms:.1f} ms)", posts, noop, "no-op route, same body")
     return [row], {**msgspec.to_builtins(run), "ratio": run.ratio}
+
+
+def _rated() -> tuple[list[Row], object]:
+    runs = [rated.batches(BATCH_COUNT, ROUNDS), rated.singles(SINGLE_COUNT, ROUNDS)]
+    rows = [
+        _row(
+            f"{run.posts}, with rates", harmonic_mean(run.rated_per_s), harmonic_mean(run.unrated_per_s),
+            "a ledger without rates",
+        )
+        for run in runs
+    ]  # fmt: skip
+    return rows, [{**msgspec.to_builtins(run), "ratio": run.ratio} for run in runs]
 
 
 def _rebuild() -> tuple[list[Row], object]:

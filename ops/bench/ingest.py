@@ -1,7 +1,7 @@
 """Posting usage over HTTP: batches against the bare SQLite floor, single posts against a no-op route."""
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import harmonic_mean
@@ -91,8 +91,7 @@ def batches(count: int, rounds: int, *, random_ids: bool = False, scattered: boo
 
 def _round(found: BatchResult, service: Service, plain: floor.Plain, path: Path, calls: list[BenchCall]) -> None:
     groups = service.metric(COMMIT_GROUPS)
-    result = load.run(service.host, service.port, _bodies(service, calls), BATCH_CONNECTIONS)
-    assert set(result.statuses) == {207}
+    result = post_batches(service, calls)
     found.rows_per_commit = round(len(calls) / (service.metric(COMMIT_GROUPS) - groups))
     found.calls_per_s.append(len(calls) / result.seconds)
     found.p50_ms, found.p99_ms = result.quantile_ms(0.5), result.quantile_ms(0.99)
@@ -107,7 +106,14 @@ def _entries(path: Path, count: int) -> list[str]:
     return [entry for (entry,) in reversed(rows)]
 
 
-def _bodies(service: Service, calls: list[BenchCall]) -> list[bytes]:
+def post_batches(service: Service, calls: Sequence[BenchCall]) -> load.Result:
+    """Post calls in batches of 500 over two connections."""
+    result = load.run(service.host, service.port, _bodies(service, calls), BATCH_CONNECTIONS)
+    assert set(result.statuses) == {207}
+    return result
+
+
+def _bodies(service: Service, calls: Sequence[BenchCall]) -> list[bytes]:
     parts = (calls[first : first + BATCH_CALLS] for first in range(0, len(calls), BATCH_CALLS))
     return [
         load.request(
@@ -124,14 +130,15 @@ def singles(count: int, rounds: int) -> SingleResult:
     with scratch() as directory, ledger_service(directory / "data") as service, noop_service() as noop:
         for n in range(rounds):
             part = calls[n * count : (n + 1) * count]
-            found.noop_per_s.append(count / _post(noop, "/noop", part).seconds)
-            result = _post(service, "/v1/model-calls", part)
+            found.noop_per_s.append(count / post_singles(noop, "/noop", part).seconds)
+            result = post_singles(service, "/v1/model-calls", part)
             found.posts_per_s.append(count / result.seconds)
             found.p50_ms, found.p99_ms = result.quantile_ms(0.5), result.quantile_ms(0.99)
     return found
 
 
-def _post(service: Service, path: str, calls: list[BenchCall]) -> load.Result:
+def post_singles(service: Service, path: str, calls: Sequence[BenchCall]) -> load.Result:
+    """Post calls one by one over 64 connections."""
     requests = [load.request(service.host, service.port, path, call.body, service.key) for call in calls]
     result = load.run(service.host, service.port, requests, SINGLE_CONNECTIONS)
     assert set(result.statuses) == {201}

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,9 +32,11 @@ class Service(Struct):
 
 
 @contextmanager
-def ledger_service(data_dir: Path) -> Generator[Service]:
-    """The service on a new ledger, durability full, one worker."""
+def ledger_service(data_dir: Path, prepare: Callable[[Path], None] | None = None) -> Generator[Service]:
+    """The service on a new ledger, durability full, one worker; `prepare` fills its directory before."""
     init = subprocess.run([*CLI, "init", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True)
+    if prepare is not None:
+        prepare(data_dir)
     port = free_port()
     command = [*CLI, "serve", "--data-dir", str(data_dir), "--port", str(port)]
     with _process(command, f"http://127.0.0.1:{port}/health/ready") as pid:

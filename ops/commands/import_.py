@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ops.azure_trace import TraceError, read_calls
-from ops.bootstrap import clock_us, opened
+from ops.bootstrap import clock_us, opened, rating_policy
 from ops.call_import import Call, Imported, client, import_calls, into_ledger, over_http
 from ops.settings import Settings
 from ops.terminal import answer, note, progress_bar, takes_json, takes_settings
@@ -51,7 +51,7 @@ def azure_llm_trace(  # noqa: PLR0913 - the options are the contract's
         if url is not None and key is not None:
             post = over_http(stack.enter_context(client(url, key)))
         else:
-            post = into_ledger(stack.enter_context(opened(settings)), clock_us)
+            post = into_ledger(stack.enter_context(opened(settings)), clock_us, rating_policy(settings))
         progress = stack.enter_context(progress_bar())
         result = import_calls(calls(), post, lambda done: progress("calls", done, total))
     _tell(result, as_json=as_json)
