@@ -119,7 +119,7 @@ def small_calls(count: int) -> Iterator[Command]:
     """One token each, over many hours, users and models."""
     for n in range(count):
         yield call(
-            f"c-{n}", app=f"app-{n % 3}", started_us=NOON_US - n * 40_000_000 % (45 * DAY_US), model=f"m-{n % 5}",
+            f"c-{n}", app=f"app-{n % 3}", started_us=NOON_US - n * 40_000_000 % (10 * DAY_US), model=f"m-{n % 5}",
             user_id=f"u-{n % 7}", credential_id=f"k-{n % 2}", type=("chat_completion", "embedding")[n % 2],
             usage={"input_tokens": 1},
         )  # fmt: skip

@@ -28,7 +28,7 @@ AMOUNTS = frozenset({"lines", "moved", "margin"})
 
 
 def money_files() -> list[str]:
-    found = [path for path in python_files(*LAYERS) if is_money_file(PurePath(path).stem)]
+    found = [path for path in python_files(*LAYERS) if is_money_file(PurePath(path).stem) and "bench" not in path]
     return sorted({*MONEY_FILES, *found})
 
 
