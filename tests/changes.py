@@ -79,7 +79,6 @@ class Counted:
     fields: Fields
     cost: Decimal | None
     rate: int | None = None
-    status: str = "unpriced"
 
 
 @dataclass
@@ -97,12 +96,10 @@ class Plain:
         """Priced by the latest rate of its model: as many credits a token as that says."""
         usage: Fields = fields.get("usage") or {}
         tokens = (usage.get("input_tokens") or 0) + (usage.get("output_tokens") or 0)
-        price = next((price for model, price in reversed(self.rates) if model == fields["model"]), None)
-        if not tokens and fields["status"] == "success":
-            return Counted(fields, None)
-        if price is None:
-            return Counted(fields, None)
-        return Counted(fields, price * tokens, status="priced")
+        rate = next((n for n, (model, _) in reversed([*enumerate(self.rates)]) if model == fields["model"]), None)
+        if rate is None or (not tokens and fields["status"] == "success"):
+            return Counted(fields, None, rate)
+        return Counted(fields, self.rates[rate][1] * tokens, rate)
 
     def record(self, fields: Fields) -> None:
         key = fields["app"], fields["id"]
@@ -124,8 +121,8 @@ class Plain:
             if known is None or (model and known.fields["model"] != model):
                 continue
             if from_us <= parse_time(known.fields["started_at"]) < to_us:
-                after = replace(self.rated(known.fields))
-                if after.cost != known.cost:
+                after = self.rated(known.fields)
+                if (after.cost, after.rate) != (known.cost, known.rate):
                     changed[key] = known, after
                     self.now[key] = after
 
