@@ -49,7 +49,8 @@ ADVANCES = 8  # more batches than a run over so few calls has
 
 models = st.sampled_from(("gpt-4o", "sonnet"))
 starts_us = st.sampled_from((NOON_US, NOON_US - 1, NOON_US - HOUR_US, NOON_US - 30 * DAY_US, NOON_US - 13 * HOUR_US))
-usages = optional(st.builds(lambda i, o: {"input_tokens": i, "output_tokens": o}, st.integers(0, 9), st.integers(0, 9)))
+tokens = st.integers(0, 9)
+usages = optional(st.fixed_dictionaries({"input_tokens": tokens, "output_tokens": tokens}))
 fields = st.fixed_dictionaries(
     {"started_at": starts_us.map(format_time), "usage": usages, "status": statuses},
     optional={

@@ -1,7 +1,6 @@
 """Corrections and voids over HTTP: what may be changed, what it does to every read, and what is refused."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def listed(service: Service, query: str = "") -> list[Json]:
     return found
 
 
-SET: dict[str, object] = {
+SET: Json = {
     "provider": "anthropic", "model": "claude", "type": "embedding", "status": "failed", "started_at": WHOLE,
     "duration_ms": 7, "ttfb_ms": 3, "user_id": "u-2", "account": "acc", "credential_id": "cred", "request_id": "r",
     "trace_id": "t", "attempt": 3, "provider_ttfb_ms": 2, "error": {"code": "e", "message": "m"},
@@ -95,14 +94,16 @@ def test_null_takes_an_optional_field_away(service: Service, name: str) -> None:
     whole: Json = {field: SET[field] for field in OPTIONAL if field in SET}
     service.post(CALLS, a_call(**whole))
     assert one(service)[name] is not None
-    assert correct(service, **{name: None}).status_code == 201
+    taken_away: Json = {name: None}
+    assert correct(service, **taken_away).status_code == 201
     assert one(service)[name] is None
 
 
 @pytest.mark.parametrize("name", ["provider", "model", "type", "status", "started_at", "attempt"])
 def test_what_a_call_must_have_cannot_be_taken_away(service: Service, name: str) -> None:
     service.post(CALLS, a_call())
-    response = correct(service, **{name: None})
+    taken_away: Json = {name: None}
+    response = correct(service, **taken_away)
     assert (response.status_code, response.json()["errors"][0]["path"]) == (400, f"$.set.{name}")
 
 
@@ -171,7 +172,8 @@ def test_a_correction_is_made_once(service: Service) -> None:
     first = correct(service, user_id="u-2")
     again = correct(service, user_id="u-2")
     assert (again.status_code, again.json()) == (200, {**first.json(), "duplicate": True})
-    for body in ({"user_id": "u-3"}, {"user_id": "u-2", "attempt": 2}, {}):
+    others: tuple[Json, ...] = ({"user_id": "u-3"}, {"user_id": "u-2", "attempt": 2}, {})
+    for body in others:
         response = correct(service, **body)
         assert (response.status_code, response.json()["code"]) == (409, "id_conflict")
     assert posted(service, {"id": "fix-1", "reason": "other", "set": {"user_id": "u-2"}}).status_code == 409
@@ -238,10 +240,19 @@ def test_an_entry_that_would_be_too_large_is_refused(service: Service) -> None:
     assert void(service).status_code == 201
 
 
-def bindings(sql: str) -> tuple[None, ...]:
-    """One null for each parameter; a numbered one counts once, and plain ones go on after the greatest."""
-    numbered = max([0, *(int(n) for n in re.findall(r"\?(\d+)", sql))])
-    return (None,) * (numbered + len(re.findall(r"\?(?!\d)", sql)))
+def plan(db: apsw.Connection, run: Callable[[], object]) -> list[str]:
+    """The plan of every statement about calls that is run."""
+    found: list[tuple[str, Any]] = []
+
+    def note(_: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401 - whatever was bound
+        found.append((sql, bindings or ()))
+        return True
+
+    db.exec_trace = note
+    run()
+    db.exec_trace = None
+    about = [(sql, bound) for sql, bound in found if "model_call" in sql]
+    return [str(row[3]) for sql, bound in about for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", bound)]
 
 
 @pytest.mark.parametrize("basis", ["corrected", "billed"])
@@ -249,18 +260,12 @@ def test_reads_use_indexes(service: Service, basis: Basis) -> None:
     """No list and no cut edge of statistics looks at all calls or sorts them."""
     service.post(CALLS, a_call())
     correct(service, user_id="u-2")
-    statements: list[str] = []
     bounds = CallFilter(basis=basis, from_us=10**15, to_us=2 * 10**15 + 1)
     with reading(service.ledger) as db:
-        db.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: statements.append(event["sql"]))
-        list_calls(db, bounds, NEWEST, 10)
-        reads.model_call_stats(db, StatQuery(filter=bounds))
-        db.trace_v2(0, None)
-        selects = [sql for sql in statements if "FROM model_call" in sql or "JOIN model_call" in sql]
-        plans = [
-            row[3] for sql in selects for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", bindings(sql))
-        ]  # fmt: skip
-    assert selects
-    assert not [step for step in plans if step.startswith("SCAN model_call") or step == "SCAN s"], plans
-    assert any("model_calls_started_at" in step for step in plans)
-    assert any("model_call_versions_billed" in step for step in plans) == (basis == "billed")
+        lists = plan(db, lambda: list_calls(db, bounds, NEWEST, 10))
+        sums = plan(db, lambda: reads.model_call_stats(db, StatQuery(filter=bounds)))
+    for steps in (lists, sums):
+        assert not [step for step in steps if step.startswith("SCAN model_call") or step == "SCAN s"], steps
+        assert any("model_calls_started_at" in step for step in steps)
+        assert any("model_call_versions_billed" in step for step in steps) == (basis == "billed")
+    assert not [step for step in lists if step == "USE TEMP B-TREE FOR ORDER BY"], lists

@@ -28,6 +28,7 @@ from tests.histories import (
     DAY_US,
     HOUR_US,
     NOON_US,
+    Fields,
     Row,
     call,
     calls,
@@ -137,12 +138,13 @@ def test_only_calls_whose_rating_changes_get_an_event(book: Writer) -> None:
         {"cost_status": "unpriced"}, {"app": "nobody"}, {"app": "b", "model": "mini"},
     ],
 )  # fmt: skip
-def test_a_filter_chooses_the_calls(book: Writer, filter_: dict[str, str]) -> None:
+def test_a_filter_chooses_the_calls(book: Writer, filter_: Fields) -> None:
     other = {"app": "b", "provider": "vendor", "model": "mini", "type": "embedding", "user_id": "u-9"}
     rates = [
         a_rate(f"{p}-{m}", provider=p, model=m) for p in ("openai", "vendor") for m in ("gpt-4o", "mini")
     ]  # fmt: skip
-    made = {name: call(name, usage=USED, **{name: value}) for name, value in other.items()}
+    posted: dict[str, Fields] = {name: {"usage": USED, name: value} for name, value in other.items()}
+    made = {name: call(name, **fields) for name, fields in posted.items()}
     book.write(
         [a_rate("early", model="mini"), *made.values(), call("plain", usage=USED), *rates, rerate("run", **filter_)]
     )
