@@ -32,18 +32,27 @@ class Rerater:
     async def run(self) -> None:
         """Work for ever."""
         while True:
-            try:
-                for id_ in await self._ledger.readers.run(rerate.unfinished):
-                    while await self._advance(id_):
-                        pass
-            except LedgerError as error:
-                log.warning("rerate_waits", code=error.code)
+            await self._carry_on()
             try:
                 await asyncio.wait_for(self._wanted.wait(), LOOK_INTERVAL_S)
             except TimeoutError:
                 continue
             finally:
                 self._wanted.clear()
+
+    async def _carry_on(self) -> None:
+        """Every run as far as it goes: one that cannot go on must not hold up the others."""
+        try:
+            unfinished = await self._ledger.readers.run(rerate.unfinished)
+        except LedgerError as error:
+            log.warning("rerates_wait", code=error.code)
+            return
+        for id_ in unfinished:
+            try:
+                while await self._advance(id_):
+                    pass
+            except LedgerError as error:
+                log.warning("rerate_waits", rerate=id_, code=error.code)
 
     async def _advance(self, id_: str) -> bool:
         """The next batch; False when there is none."""

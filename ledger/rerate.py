@@ -83,13 +83,13 @@ def _rated(book: RateBook, known: KnownCall, policy: RatingPolicy) -> Rating | N
         return None
 
 
-def advanced(progress: Progress | None, verdicts: Sequence[Verdict], following: Key | None) -> Progress:
-    """The totals with a batch more."""
+def advanced(progress: Progress | None, verdicts: Sequence[Verdict], following: Key | None, left: int = 0) -> Progress:
+    """The totals with a batch more, in which `left` calls were not judged at all."""
     done = progress or Progress(before=Amounts(), after=Amounts())
     return Progress(
-        seen=done.seen + len(verdicts),
+        seen=done.seen + len(verdicts) + left,
         changed=done.changed + sum(verdict.changes for verdict in verdicts),
-        skipped=done.skipped + sum(verdict.after is None for verdict in verdicts),
+        skipped=done.skipped + sum(verdict.after is None for verdict in verdicts) + left,
         before=_added(done.before, [verdict.before for verdict in verdicts]),
         after=_added(done.after, [verdict.after or verdict.before for verdict in verdicts]),
         next=following,

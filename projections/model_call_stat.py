@@ -109,7 +109,8 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     if deltas:
         insert(target.db, f"INSERT INTO {target.table(DELTAS)}", deltas)
         columns = list(zip(*deltas, strict=True))[-len(MEASURES) :]
-        used = tuple(m for m, column in zip(MEASURES, columns, strict=True) if any(column))
+        # A re-rate by another rate at the same price moves no sum; its cell is there in every grouping all the same.
+        used = tuple(m for m, column in zip(MEASURES, columns, strict=True) if any(column)) or ("calls",)
         target.db.execute(_statement(target.suffix, INLINE, used, target.table(DELTAS), "position >= ?1"), (first,))
     boundary = last // TAIL_EVENTS * TAIL_EVENTS
     if boundary >= first:

@@ -78,14 +78,18 @@ def _corrected(ws: WorkingSet, known: KnownCall, call: ModelCall, command: Corre
     given = posted.set
     assert given is not None
     fields |= {n: v for n in given.__struct_fields__ if (v := getattr(given, n)) is not UNSET}
-    if fields["attempt"] is None or fields["started_at"] is None:
-        raise InvalidInput(errors=(FieldError("$.set", "attempt and started_at cannot be taken away"),))
     data = ModelCallCorrected(
         **fields, recorded=known.row.position, correction=posted.id, reason=posted.reason, set=as_given(posted),
         replaces=known.counted(),
     )  # fmt: skip
-    started_at_us = accept(data, command.received_at_us)
-    data.rating = rate_call(ws.rates, data, started_at_us, command.policy)
+    try:
+        started_at_us = accept(data, command.received_at_us)
+        data.rating = rate_call(ws.rates, data, started_at_us, command.policy)
+    except InvalidInput as error:  # its paths are those of a call
+        if not error.errors:
+            raise
+        errors = tuple(FieldError(f"$.set{each.path[1:]}", each.message) for each in error.errors)
+        raise type(error)(errors=errors) from None
     return data
 
 

@@ -28,6 +28,7 @@ class Step(Struct):
     row: RerateRow | None = None
     batch: Batch | None = None
     taken_back: list[ModelCallRerated] = []
+    left: int = 0  # changed by something else since, so not taken back
 
 
 def _load_start(db: apsw.Connection, ws: WorkingSet, commands: Sequence[StartRerate]) -> None:
@@ -88,6 +89,7 @@ def _load_advance(db: apsw.Connection, ws: WorkingSet, commands: Sequence[Advanc
     # A call that something else has changed since keeps what that made of it.
     still = [call.row.rated == at and not call.row.voided for call, at in zip(calls, positions, strict=True)]
     step.taken_back = [data for data, ours in zip(step.taken_back, still, strict=True) if ours]
+    step.left = len(still) - sum(still)
     following = (0, positions[-1]) if len(positions) == command.limit else None
     step.batch = Batch([call for call, ours in zip(calls, still, strict=True) if ours], following)
 
@@ -101,8 +103,8 @@ def advance(ws: WorkingSet, command: AdvanceRerate) -> Decision:
         return Decision([])
     reverting = row.status == "reverting"
     verdicts = _taken_back(step) if reverting else judge(ws.rates, batch.calls, command.policy)
-    events = [_rerated(verdict, row.id, command, reverted=reverting) for verdict in verdicts if verdict.changes]
-    progress = advanced(row.progress, verdicts, batch.next)
+    events = [_rerated(verdict, row, command, reverted=reverting) for verdict in verdicts if verdict.changes]
+    progress = advanced(row.progress, verdicts, batch.next, step.left)
     done = RerateAdvanced(id=row.id, reverting=reverting, progress=progress)
     id_ = f"{row.id}/advance/{row.batches}"
     return Decision([*events, _event(id_, row.id, command.received_at_us, command.actor, done)])
@@ -114,16 +116,17 @@ def _taken_back(step: Step) -> list[Verdict]:
     return [Verdict(known, known.rating, data.replaces.rating or UNRATED) for known, data in pairs]
 
 
-def _rerated(verdict: Verdict, rerate: str, command: AdvanceRerate, *, reverted: bool) -> NewEvent:
+def _rerated(verdict: Verdict, run: RerateRow, command: AdvanceRerate, *, reverted: bool) -> NewEvent:
     call = verdict.known.call
     assert call is not None
     assert verdict.after is not None
     app = call.app or ""
     data = ModelCallRerated(
-        id=call.id, app=app, recorded=verdict.known.row.position, rerate=rerate, reverted=reverted,
+        id=call.id, app=app, recorded=verdict.known.row.position, rerate=run.id, reverted=reverted,
         replaces=verdict.known.counted(), rating=verdict.after,
     )  # fmt: skip
-    id_ = f"{call.id}/rerate/{rerate}/revert" if reverted else f"{call.id}/rerate/{rerate}"
+    # Named by its batch: a correction that moves a call ahead of a run lets the run meet it twice.
+    id_ = f"{call.id}/rerate/{run.id}/{run.batches}"
     now_us = command.received_at_us
     return NewEvent(source_of(app), id_, subject_of(app, call.id), format_time(now_us), now_us, command.actor, data)
 
