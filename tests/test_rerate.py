@@ -71,7 +71,7 @@ def costs(book: Writer) -> list[Row]:
 
 def totals(db: apsw.Connection, basis: Basis = "corrected") -> tuple[int, Decimal, Decimal, int]:
     found = reads.model_call_stats(db, StatQuery(filter=CallFilter(basis=basis))).totals
-    return found.calls, Decimal(found.cost), Decimal(found.vendor_cost), found.unpriced_calls
+    return found.calls, Decimal(found.cost), Decimal(found.vendor_cost or "0"), found.unpriced_calls
 
 
 def types(book: Writer) -> list[str]:
