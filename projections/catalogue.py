@@ -65,7 +65,8 @@ def projection(
         (f"{kind.table}_by_position", "(position)"),
     )
     table = Table(kind.table, f"id TEXT PRIMARY KEY, {columns.rstrip()},{_SHARED}", key="id", indexes=indexes)
-    return Projection(name=kind.table, version=version, tables=(table,), apply=apply, blocking=True)
+    of = (kind.created, kind.changed, kind.deleted)
+    return Projection(name=kind.table, version=version, tables=(table,), apply=apply, blocking=True, of=of)
 
 
 def _text(kind: Kind, data: Struct) -> str:

@@ -79,10 +79,12 @@ class Engine:
         have = checkpoints(self.db)
         live = Target(self.db, self.names)
         applied: list[str] = []
+        kinds = {type(event.data) for event in events}
         for projection in registry().values():
             checkpoint = have[projection.name]
             if checkpoint.position == before and checkpoint.version == projection.version:
-                projection.apply(live, events)
+                if projection.concerns(kinds):
+                    projection.apply(live, events)
                 applied.append(projection.name)
         marks = ",".join("?" * len(applied))
         self.db.execute(f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied))

@@ -63,5 +63,10 @@ def list_keys(db: apsw.Connection, after: str, limit: int) -> list[KeyView]:
 
 
 PROJECTION = Projection(
-    name="keys", version=1, tables=(Table("keys", _COLUMNS, key="id"),), apply=_apply, blocking=True
+    name="keys",
+    version=1,
+    tables=(Table("keys", _COLUMNS, key="id"),),
+    apply=_apply,
+    blocking=True,
+    of=(KeyCreated, KeyRevoked),
 )

@@ -20,7 +20,7 @@ from schema.model_call import (
     Rating,
     Usage,
 )
-from schema.model_call_view import rating_of
+from schema.model_call_view import UNRATED, rating_of
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, parse_scaled
 from schema.times import parse_time
 
@@ -104,6 +104,17 @@ def _e10(amount: str | None) -> int | None:
     return None if amount is None else parse_scaled(amount, COST_DECIMALS)
 
 
+def _recorded_row(event: Recorded, data: ModelCallRecorded, names: tuple[int, ...]) -> list[Value]:
+    """The row of a call that came whole, as nearly all do."""
+    error = data.error
+    rating = data.rating or UNRATED
+    return [
+        event.position, event.position, data.id, *names, data.request_id, data.trace_id, event.time_us,
+        data.duration_ms, data.ttfb_ms, *quantities(data.usage), error and error.code, error and error.message, None,
+        *costs(rating), rating.status, rating.reason, rating.rate, event.position, 0, 0,
+    ]  # fmt: skip
+
+
 def _row(event: Recorded, data: ModelCallEvent | ModelCallCorrected, names: tuple[int, ...]) -> list[Value]:
     finished = data if isinstance(data, ModelCall) else None
     error = finished.error if finished else None
@@ -143,6 +154,9 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     rows: dict[int, list[Value]] = {}
     versions: list[Row] = []
     for event, data, names in target.names.calls(target.db, events):
+        if isinstance(data, ModelCallRecorded):
+            rows[event.position] = _recorded_row(event, data, names)
+            continue
         position = _first_position(event, data)
         if not isinstance(data, CHANGED):
             rows[position] = _row(event, data, names)

@@ -191,4 +191,5 @@ PROJECTION = Projection(
     ),
     apply=_apply,
     blocking=True,
+    of=(ModelRateSet, ModelRateDeprecated),
 )

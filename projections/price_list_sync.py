@@ -68,4 +68,5 @@ PROJECTION = Projection(
     tables=(Table("price_list_syncs", _COLUMNS, key="provider"),),
     apply=_apply,
     blocking=True,
+    of=(PriceListSynced,),
 )

@@ -63,6 +63,7 @@ class Projection(Struct, frozen=True):
     """One read model. Raise `version` when tables or apply change: it is then rebuilt, not migrated.
 
     `blocking`: commands or authentication read it, so it is rebuilt before the first write is accepted.
+    `of`: the only kinds of event data that it takes notice of; a batch without them is none of its business.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Projection(Struct, frozen=True):
     views: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
     blocking: bool = False
+    of: tuple[type, ...] | None = None
 
     def create(self, db: apsw.Connection, suffix: str = "") -> None:
         """Make the tables and their indexes, empty."""
@@ -87,6 +89,10 @@ class Projection(Struct, frozen=True):
         """Make the views over the live tables."""
         for name, sql in self.views:
             db.execute(f"CREATE VIEW {name} AS {sql}")
+
+    def concerns(self, kinds: set[type]) -> bool:
+        """Whether a batch of events with these kinds of data changes it."""
+        return self.of is None or not kinds.isdisjoint(self.of)
 
     def drop_views(self, db: apsw.Connection) -> None:
         """Views hold on to table names: they go before a table is renamed."""

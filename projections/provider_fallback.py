@@ -54,4 +54,5 @@ PROJECTION = Projection(
     ),
     apply=_apply,
     blocking=True,
+    of=(ProviderCreated, ProviderChanged, ProviderDeleted),
 )

@@ -126,4 +126,5 @@ PROJECTION = Projection(
     ),
     apply=_apply,
     blocking=True,
+    of=(RerateStarted, RerateAdvanced, RerateReverting, ModelCallRerated),
 )
