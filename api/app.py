@@ -103,6 +103,8 @@ async def _sweep_forever(services: Services) -> None:
                 pass
         except LedgerError as error:
             log.warning("sweep_waits", code=error.code)
+        except Exception:
+            log.exception("sweep_waits")  # the next one may succeed; this task must not end for good
 
 
 async def _sweep(services: Services) -> int:

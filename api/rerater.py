@@ -47,12 +47,17 @@ class Rerater:
         except LedgerError as error:
             log.warning("rerates_wait", code=error.code)
             return
+        except Exception:
+            log.exception("rerates_wait")  # the next look may succeed; this task must not end for good
+            return
         for id_ in unfinished:
             try:
                 while await self._advance(id_):
                     pass
             except LedgerError as error:
                 log.warning("rerate_waits", rerate=id_, code=error.code)
+            except Exception:
+                log.exception("rerate_waits", rerate=id_)
 
     async def _advance(self, id_: str) -> bool:
         """The next batch; False when there is none."""

@@ -39,7 +39,7 @@ def _priced(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating:
     if uncovered and not cost.cost_e10:
         return Rating(status="unpriced", reason="no_price_for_usage", rate=rate.position)
     vendor = _vendor(rate, call, used, cost)
-    if max(cost.cost_e10, vendor.cost_e10 if vendor else 0) > _COST_E10_MAX:
+    if cost.cost_e10 > _COST_E10_MAX:
         message = f"The call would cost over {COST_CREDITS_MAX:,} credits"
         raise OutOfRange(errors=(FieldError("$.usage", message),))
     estimated = call.usage is not None and call.usage.estimated
@@ -70,7 +70,8 @@ def _vendor(rate: Rate, call: ModelCall, used: dict[str, int], charged: Cost) ->
         cost = rate.vendor.cost(used, call.price_context)
     except UnclearUsageError:
         return None
-    return None if cost.uncovered and not cost.cost_e10 and rate.billing != "call" else cost
+    untold = cost.uncovered and not cost.cost_e10 and rate.billing != "call"
+    return None if untold or cost.cost_e10 > _COST_E10_MAX else cost
 
 
 def _reason(cost: Cost, call: ModelCall, *, free: bool) -> str | None:

@@ -14,9 +14,12 @@ from schema.errors import FieldError, InvalidInput
 DEPTH_MAX = 8
 CLAUSES_MAX = 200
 TEXT_CHARS_MAX = 200
+REPEATS_MAX = 2
 
 Clause = dict[str, Any]
 
+_REPEATS = re.compile(r"(?<!\\)(?:[*+]|\{[0-9]*,)")  # `{4}` has one way to match
+_REPEATED_GROUP = re.compile(r"\)[*+{]|\\[0-9]")
 _COMPACT_DATE = re.compile(r"-(20\d\d)(\d\d)(\d\d)(?=[-:]|\Z)", re.ASCII)
 
 
@@ -88,6 +91,9 @@ def _text_problem(kind: str, wanted: str) -> str | None:
     if not 1 <= len(wanted) <= TEXT_CHARS_MAX:
         return f"Expected 1 to {TEXT_CHARS_MAX} characters"
     if kind == "regex":
+        # Names come from callers: an expression that can take exponential time would stall every writer.
+        if _REPEATED_GROUP.search(wanted) or len(_REPEATS.findall(wanted)) > REPEATS_MAX:
+            return f"Expected no repeated group, and at most {REPEATS_MAX} repetitions"
         try:
             _compiled(wanted)
         except (re.error, OverflowError, RecursionError) as error:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ledger import model_match
 from ledger.rate_acceptance import accept_rate
 from schema.errors import InvalidInput
 from schema.model_rate import LINES_MAX, TIERS_MAX, VARIANTS_MAX, ModelRateSet
@@ -218,3 +219,12 @@ def test_a_markup_reaches_every_price() -> None:
 )  # fmt: skip
 def test_billing_finds_its_price_by_either_name(fields: Json) -> None:
     assert accepted(**fields)
+
+
+@pytest.mark.parametrize("regex", ["(a+)+$", "(a|a)*$", "x(ab){3,}", r"(.)\1", "a*b*c*", "a{1,}b+c+"])
+def test_an_expression_that_may_never_end_is_refused(regex: str) -> None:
+    """Callers choose the names that it is tried on: one that backtracks would stall the writer."""
+    with pytest.raises(InvalidInput) as caught:
+        model_match.check({"regex": regex})
+    assert [error.path for error in caught.value.errors] == ["$.match"]
+    model_match.check({"regex": r"^gpt-4.*-\d{4}-\d\d-\d+$"})

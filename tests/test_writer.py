@@ -164,7 +164,7 @@ def test_a_projection_that_breaks_harms_only_the_culprit(
         if any(event.id == "c-3" for event in events):
             raise ZeroDivisionError
 
-    monkeypatch.setitem(engine.registry(), culprit, replace(projection, apply=apply))
+    monkeypatch.setitem(engine.registry(), culprit, replace(projection, apply=apply, of=None))
     commands = [call(f"c-{i}", model=f"m-{i}", user_id=f"u-{i}") for i in range(6)]
     with open_book(tmp_path) as book:
         outcomes = book.write(commands)
