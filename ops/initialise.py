@@ -11,7 +11,7 @@ from ops.bootstrap import clock_us, opened
 from ops.durable import sync_directory
 from ops.keys import NewKey
 from ops.settings import SECRET_KEY_BYTES, Settings
-from schema.errors import IdConflict, LedgerError
+from schema.errors import IdConflict
 
 SECRET_KEY_FILE = "secret.key"  # noqa: S105 - a file name
 # A fixed id, so that the ledger itself refuses a second first key, also when two commands race.
@@ -33,9 +33,7 @@ def initialise(settings: Settings) -> NewKey | None:
 
 def add_key(ledger: Ledger, command: keys.CreateKey) -> None:
     """Make a drawn key valid; raises what the ledger answered."""
-    [outcome] = ledger.execute_now([command])
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    ledger.execute_one_now(command)
 
 
 def ensure_secret_key(settings: Settings) -> None:

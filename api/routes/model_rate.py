@@ -22,7 +22,7 @@ from ledger.rate_reads import Place
 from ledger.repricing import accept_repricing, bare
 from ledger.writer import Appended
 from projections.model_rate import RateFilter
-from schema.errors import FieldError, InvalidInput, LedgerError
+from schema.errors import FieldError, InvalidInput
 from schema.ids import CLIENT_ID_PATTERN, ClientId, Name
 from schema.model_call import CallType
 from schema.model_rate import (
@@ -95,14 +95,7 @@ async def _decoded(request: AnyRequest, decoder: "msgspec.json.Decoder[T]") -> T
 
 async def _executed(request: AnyRequest, command: Command) -> Appended:
     length = int(request.headers.get("content-length", "0"))
-    (outcome,) = await services_of(request.app).ledger.execute([command], length)
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return outcome
-
-
-def _actor(request: AnyRequest) -> str:
-    return f"key:{principal_of(request).key_id}"
+    return await services_of(request.app).ledger.execute_one(command, length)
 
 
 def _place(params: _Paged) -> Place:
@@ -123,7 +116,9 @@ async def post_model_rate(request: AnyRequest) -> ASGIApp:
     rate = ModelRateSet(**{name: getattr(posted, name) for name in ModelRate.__struct_fields__})
     accept_rate(rate)
     now_us = services_of(request.app).clock()
-    outcome = await _executed(request, SetModelRate(actor=_actor(request), received_at_us=now_us, rate=rate))
+    outcome = await _executed(
+        request, SetModelRate(actor=principal_of(request).actor, received_at_us=now_us, rate=rate)
+    )
     recorded = outcome.recorded
     assert recorded is not None
     assert isinstance(recorded.data, ModelRateSet)
@@ -145,7 +140,9 @@ async def deprecate_model_rate(request: AnyRequest, rate_id: FromPath[str]) -> A
     if data.reason is not None and not data.reason.isprintable():
         raise InvalidInput(errors=(FieldError("$.reason", "Expected printable characters only"),))
     now_us = services_of(request.app).clock()
-    outcome = await _executed(request, DeprecateModelRate(actor=_actor(request), received_at_us=now_us, data=data))
+    outcome = await _executed(
+        request, DeprecateModelRate(actor=principal_of(request).actor, received_at_us=now_us, data=data)
+    )
     recorded = outcome.recorded
     assert recorded is not None
     receipt = MarkReceipt(
@@ -181,7 +178,7 @@ async def reprice_model_rates(request: AnyRequest) -> ASGIApp:
     if posted.dry_run:
         preview = await readers.run(rate_reads.repricing_preview, wanted, now_us)
         return json(msgspec.structs.replace(preview, dry_run=True))
-    command = RepriceModelRates(actor=_actor(request), received_at_us=now_us, request=wanted)
+    command = RepriceModelRates(actor=principal_of(request).actor, received_at_us=now_us, request=wanted)
     outcome = await _executed(request, command)
     if outcome.recorded is None:
         return json(await readers.run(rate_reads.repricing_preview, wanted, now_us))
