@@ -14,10 +14,13 @@ from api import price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
+    call_export,
     correction,
+    dashboard,
     estimate,
     event,
     health,
+    live_call,
     model,
     model_call,
     model_call_stat,
@@ -25,6 +28,7 @@ from api.routes import (
     price_list,
     provider,
     rerate,
+    session,
     usage_log,
 )
 from api.services import SERVICES, Services
@@ -49,23 +53,32 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *price_list.ROUTES,
     *usage_log.ROUTES,
     *estimate.ROUTES,
+    *call_export.ROUTES,
     *event.ROUTES,
+    *live_call.ROUTES,
     *health.ROUTES,
+    *session.ROUTES,
+    *dashboard.ROUTES,
 )
 
 
 def create_app(
-    ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], prices: PriceListSource | None = None
+    ledger: Ledger,
+    settings: ApiSettings,
+    clock: Callable[[], int],
+    prices: PriceListSource | None = None,
+    session_secret: bytes | None = None,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
-    `prices` is the list that providers can follow; without one, nothing is synced.
+    `prices` is the list that providers can follow; without one, nothing is synced. `session_secret` signs the
+    dashboard's sessions; without one, nobody signs in.
     """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock, prices)
+        services = Services(ledger, settings, clock, prices, session_secret)
         app.state[SERVICES] = services
         work = (_sweep_forever(services), services.rerater.run(), price_following.forever(services))
         tasks = [asyncio.create_task(each) for each in work]

@@ -32,6 +32,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.RerateUnfinished: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
+    errors.LinkSpent: 410,
     errors.PreconditionFailed: 412,
     errors.EntryTooLarge: 413,
     errors.BodyTooLarge: 413,
