@@ -8,11 +8,13 @@ import httpx
 from msgspec import Struct
 
 from ledger.ledger import Ledger
+from ledger.price_list import command, followers, selected
 from ops import keys, sign_in
 from ops.bootstrap import clock_us, opened
 from ops.call_import import client, import_calls, into_ledger
 from ops.initialise import add_key, ensure_secret_key
 from ops.keys import NewKey
+from ops.price_list import installed
 from ops.sample_traffic import Traffic
 from ops.serve import serve, url
 from ops.settings import Settings
@@ -20,6 +22,7 @@ from schema.times import DAY_US, SECOND_US
 
 SEED = 2026
 APPS = ("support-bot", "code-assistant", "search", "review-bot")
+PROVIDERS = ("openai", "anthropic", "google", "mistral")
 HISTORY_US = 2 * DAY_US
 HISTORY_CALLS = 20_000
 CALLS_PER_SECOND = 4
@@ -46,6 +49,7 @@ def prepare(settings: Settings, progress: Progress, *, history_calls: int = HIST
     settings.directory.mkdir(parents=True, exist_ok=True)
     ensure_secret_key(settings)
     with opened(settings) as ledger:
+        _set_prices(ledger)
         admin = keys.new_key()
         add_key(ledger, keys.command(admin, "admin", clock_us(), name="demo"))
         apps = {app: keys.new_key() for app in APPS}
@@ -54,6 +58,14 @@ def prepare(settings: Settings, progress: Progress, *, history_calls: int = HIST
         loaded = _load_history(ledger, history_calls, progress)
         link = sign_in.link(settings, ledger, url(settings), admin.id, LINK_LIFETIME_S)
     return Demo(settings, admin, apps, loaded, link)
+
+
+def _set_prices(ledger: Ledger) -> None:
+    """The market's prices, before the first call: so the calls have costs."""
+    listed, offers = installed().load()
+    offered = {each.id: each for each in offers}
+    for follower in selected(ledger.readers.now(followers, offered), offered, PROVIDERS):
+        ledger.execute_one_now(command(keys.ACTOR, clock_us(), listed, follower, offered))
 
 
 def _load_history(ledger: Ledger, calls: int, progress: Progress) -> int:

@@ -17,7 +17,7 @@ function columns(state) {
     { name: t("app"), cell: (call) => call.app }, { name: t("user_id"), cell: (call) => named(call.user_id) },
     { name: t("provider"), cell: (call) => call.provider }, { name: t("model"), cell: (call) => call.model },
     number(t("input_tokens"), (call) => count(call.usage?.input_tokens ?? 0)), number(t("output_tokens"), (call) => count(call.usage?.output_tokens ?? 0)),
-    number(t("cost_credits"), (call) => money(call.cost)), number(t("duration"), (call) => milliseconds(call.duration_ms)),
+    number(t("cost_credits"), (call) => money(call.cost)), number(t("took"), (call) => milliseconds(call.duration_ms)),
     { name: t("reason"), cell: (call) => call.error?.code ?? (call.cost === null ? call.cost_reason : "") },
   ];
 }

@@ -25,7 +25,7 @@ export async function draw(place, { buckets, series, unit, stacked = true, onzoo
   const ticks = tickAt(buckets.length, place.clientWidth || 800);
   const text = { color: css("--quiet"), size: 11, family: css("--face") };
   const layout = {
-    height: 220, margin: { l: 56, r: 8, t: 8, b: 28 }, barmode: stacked ? "stack" : "group", bargap: 0.12,
+    height: 220, margin: { l: 56, r: 34, t: 8, b: 24 }, barmode: stacked ? "stack" : "group", bargap: 0.12,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: text, showlegend: false,
     dragmode: "zoom", hovermode: "x unified", hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { ...text, color: css("--text") } },
     xaxis: {

@@ -9,13 +9,21 @@ export function panel(title, ...content) {
 
 // Columns: { name, number, cell(row), raw(row) }. Rows may have an address.
 export function table(columns, rows, caption) {
+  const cells = columns.map((each) => (each.number ? aligned(rows.map(each.cell)) : rows.map(each.cell)));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {},
       h("caption", { class: "unseen" }, caption),
       h("thead", {}, h("tr", {}, columns.map((each) => h("th", { scope: "col", class: each.number && "number" }, each.name)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((each, n) =>
-        h(n ? "td" : "th", { scope: n ? null : "row", class: each.number && "number" }, each.cell(row)))))),
+      h("tbody", {}, rows.map((_, r) => h("tr", {}, columns.map((each, n) =>
+        h(n ? "td" : "th", { scope: n ? null : "row", class: each.number && "number" }, cells[n][r]))))),
     ));
+}
+
+// Decimals stand under each other: what a fraction lacks is filled up with spaces as wide as its digits.
+function aligned(texts) {
+  const fraction = (text) => (/^[−\d,]+\.(\d+)$/.exec(text)?.[1].length ?? 0);
+  const most = Math.max(0, ...texts.map(fraction));
+  return texts.map((text) => (fraction(text) ? `${text}${"\u2007".repeat(most - fraction(text))}` : text));
 }
 
 export function csv(columns, rows) {

@@ -65,7 +65,7 @@ function offset(time, zone) {
   return Date.UTC(at.year, at.month - 1, at.day, at.hour, at.minute, at.second) - Math.floor(time / 1000) * 1000;
 }
 
-function midnight(time, zone) {
+export function midnight(time, zone) {
   const local = time + offset(time, zone);
   const day = Math.floor(local / (24 * HOUR)) * 24 * HOUR;
   const guess = day - offset(time, zone);
@@ -73,6 +73,14 @@ function midnight(time, zone) {
 }
 
 // What a field for local time shows, and the instant that such a text means in the zone.
+// The start of as many buckets just before: what the period before is compared by.
+export function before({ from, granularity }, buckets, zone) {
+  const start = Date.parse(from);
+  if (granularity === "hour") return iso(start - buckets * HOUR);
+  const days = granularity === "day" ? buckets : buckets * 31;
+  return iso(midnight(start - days * 24 * HOUR + 2 * HOUR, zone));
+}
+
 export const toLocal = (text, zone) => iso(Date.parse(text) + offset(Date.parse(text), zone)).slice(0, 16);
 export function fromLocal(text, zone) {
   const local = Date.parse(`${text}Z`);

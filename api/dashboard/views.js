@@ -4,11 +4,13 @@ import { format, growth, subtract } from "./decimal.js";
 import { h } from "./dom.js";
 import { chartPanel, panel, swatch, table } from "./panel.js";
 import { count, mean, money, percent } from "./show.js";
-import { address } from "./state.js";
+import { address, before as preceding } from "./state.js";
 import { MEASURES, exact, measureName } from "./stats.js";
 import { t } from "./words.js";
 
 const DIMENSIONS = ["model", "provider", "app", "user_id", "credential_id", "type", "status"];
+// What nothing had a price for has no cost: that is not 0.
+const priced = (sums, text) => (sums.calls && sums.unpriced_calls === sums.calls ? "–" : money(text));
 const numeric = (name, cell, raw) => ({ name, number: true, cell, raw });
 
 function startColumn(stats, labels) {
@@ -44,8 +46,7 @@ function card(name, value, now, before) {
 export async function overview(stats, go) {
   const axis = await stats.axis();
   const [now, before] = [axis.totals, axis.previous];
-  const span = Date.parse(stats.range.to) - Date.parse(stats.range.from);
-  const shifted = { from: new Date(Date.parse(stats.range.from) - span).toISOString(), to: stats.range.from };
+  const shifted = { from: preceding(stats.range, axis.buckets.length, stats.state.zone), to: stats.range.from };
   const [earlier, models, apps] = await Promise.all([
     stats.get({ ...shifted, granularity: stats.range.granularity, fill: true }), stats.totals("model", "calls"), stats.totals("app", "calls")]);
   const pair = (name) => [BigInt(now[name]), BigInt(before[name])];
@@ -53,7 +54,7 @@ export async function overview(stats, go) {
     card(t("n_calls"), count(now.calls), ...pair("calls")), card(t("success_rate"), percent(now.succeeded, now.calls)),
     card(t("failed"), count(now.failed), ...pair("failed")), card(t("input_tokens"), count(now.input_tokens), ...pair("input_tokens")),
     card(t("output_tokens"), count(now.output_tokens), ...pair("output_tokens")),
-    card(t("cost_credits"), money(now.cost), exact(now.cost), exact(before.cost)),
+    card(t("cost_credits"), priced(now, now.cost), exact(now.cost), exact(before.cost)),
     card(t("unpriced_calls"), count(now.unpriced_calls)), card(t("duration"), mean(now.duration_ms_sum, now.calls)),
     card(t("ttfb"), mean(now.ttfb_ms_sum, now.ttfb_calls)));
   const previous = { name: t("previous"), line: true, dash: true, colour: -1, at: (_, n) => of("calls")(earlier.buckets[n]) };
@@ -72,7 +73,7 @@ function groupTable(stats, group, rows, totals, caption) {
     { name: t(group), cell: (row) => [swatch(row.colour), groupLink(stats, group, row)] },
     numeric(t("n_calls"), (row) => count(row.sums.calls)), numeric(t("share"), (row) => percent(row.sums.calls, totals.calls)),
     numeric(t("failed"), (row) => count(row.sums.failed)), numeric(t("input_tokens"), (row) => count(row.sums.input_tokens)),
-    numeric(t("output_tokens"), (row) => count(row.sums.output_tokens)), numeric(t("cost_credits"), (row) => money(row.sums.cost)),
+    numeric(t("output_tokens"), (row) => count(row.sums.output_tokens)), numeric(t("cost_credits"), (row) => priced(row.sums, row.sums.cost)),
     numeric(t("duration"), (row) => mean(row.sums.duration_ms_sum, row.sums.calls)),
   ], rows, caption);
 }
@@ -139,7 +140,7 @@ export async function cost(stats, go) {
   if (knows) lines.push({ name: t("vendor_cost"), colour: 1, at: of("vendor_cost") }, { name: t("difference"), colour: 0, line: true, at: left });
   const { totals } = axis;
   const columns = [{ name: t("model"), cell: (row) => groupLink(stats, "model", row) }, numeric(t("n_calls"), (row) => count(row.sums.calls)),
-    numeric(t("cost_credits"), (row) => money(row.sums.cost)), knows && numeric(t("vendor_cost"), (row) => money(row.sums.vendor_cost)),
+    numeric(t("cost_credits"), (row) => priced(row.sums, row.sums.cost)), knows && numeric(t("vendor_cost"), (row) => money(row.sums.vendor_cost)),
     knows && numeric(t("difference"), (row) => money(margin(row.sums))), numeric(t("unpriced_calls"), (row) => count(row.sums.unpriced_calls))].filter(Boolean);
   return [h("dl", { class: "cards" }, card(t("cost_credits"), money(totals.cost), exact(totals.cost), exact(axis.previous.cost)),
     knows && card(t("vendor_cost"), money(totals.vendor_cost), exact(totals.vendor_cost), exact(axis.previous.vendor_cost)),
