@@ -66,7 +66,16 @@ function tickAt(count, width) {
   return Array.from({ length: Math.ceil(count / step) }, (_, n) => n * step);
 }
 
-function library() {
-  if (window.Plotly) return Promise.resolve();
-  return new Promise((done) => addEventListener("load", done, { once: true }));
+let loading = null;
+
+// The library is large, so it comes when someone is signed in, while the first figures are asked for.
+export function library() {
+  loading ??= new Promise((done, refuse) => {
+    const script = document.createElement("script");
+    script.src = document.body.dataset.charts;
+    script.onload = done;
+    script.onerror = () => { loading = null; refuse(new TypeError("the charts could not be loaded")); };
+    document.head.append(script);
+  });
+  return loading;
 }

@@ -1,6 +1,6 @@
 // The page: who is signed in, what the address asks for, and what is new.
 import { Problem, ask, send } from "./api.js";
-import { isDark } from "./chart.js";
+import { isDark, library } from "./chart.js";
 import { detail, list, live } from "./calls.js";
 import { byId, h } from "./dom.js";
 import { health } from "./health.js";
@@ -163,6 +163,7 @@ function connect(word) {
 
 // New calls as they come: into the live view at once, into the others at most every few seconds.
 function follow() {
+  library().catch(() => {}); // drawing asks again, and tells
   stream?.close();
   stream = new EventSource("/v1/live-calls/stream");
   stream.onopen = () => connect("connected");
