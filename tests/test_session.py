@@ -117,7 +117,6 @@ def test_what_was_not_signed_here_is_nobody(service: Service) -> None:
         payload,
         "",
         ".",
-        "é",
         "a" * 5_000,
         other,
         stranger,
