@@ -55,7 +55,7 @@ class RateBook:
         self._providers_position = 0
         self._providers: defaultdict[str, dict[str, _Model]] = defaultdict(dict)
         self._fallbacks: dict[str, list[str]] = {}
-        self._resolved: dict[tuple[str, str], list[_Model]] = {}
+        self._resolved: dict[tuple[str, str, str], list[Rate]] = {}
 
     def refresh(self, db: apsw.Connection) -> None:
         """Take in what was set since the last time; call inside the write transaction, before anything is decided."""
@@ -80,17 +80,17 @@ class RateBook:
 
     def find(self, provider: str, model: str, type_: str, started_at_us: int) -> Rate | None:
         """The rate of a call: of its very model before one that matches, of its type before one for any."""
-        key = (provider, model)
-        models = self._resolved.get(key)
-        if models is None:
+        key = (provider, model, type_)
+        rates = self._resolved.get(key)
+        if rates is None:
             if len(self._resolved) >= RESOLVED_MAX:
                 self._resolved.clear()
-            models = self._resolved[key] = self._resolve(provider, model)
-        for found in models:
-            for rates in (found.by_type.get(type_), found.by_type.get(None)):
-                for rate in rates or ():
-                    if rate.holds(started_at_us):
-                        return rate
+            models = self._resolve(provider, model)
+            rates = [rate for found in models for kind in (type_, None) for rate in found.by_type.get(kind, ())]
+            self._resolved[key] = rates
+        for rate in rates:
+            if rate.holds(started_at_us):
+                return rate
         return None
 
     def _resolve(self, provider: str, model: str) -> list[_Model]:

@@ -1,7 +1,6 @@
 """One row a call: what lists filter by and what range edges add up. The rest is read from the call's latest entry."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import cast
 
 from projections.bulk import Row, Value, insert
@@ -99,7 +98,6 @@ def costs(rating: Rating | None) -> tuple[int | None, int | None, int | None]:
     return _e10(rating.cost), _e10(rating.input_cost), _e10(rating.vendor_cost)
 
 
-@lru_cache(maxsize=8_192)  # calls and statistics ask in turn
 def _e10(amount: str | None) -> int | None:
     return None if amount is None else parse_scaled(amount, COST_DECIMALS)
 

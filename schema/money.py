@@ -29,7 +29,6 @@ def percent_moved(before: int, after: int) -> str | None:
 
 def format_scaled(amount: int, decimals: int) -> str:
     """1250 at two decimals is `"12.5"`: no exponent, no trailing zeros."""
-    sign = "-" if amount < 0 else ""
-    digits = str(abs(amount)).rjust(decimals + 1, "0")
-    whole, fraction = digits[:-decimals], digits[-decimals:].rstrip("0")
-    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
+    digits = str(amount).zfill(decimals + 2 if amount < 0 else decimals + 1)
+    fraction = digits[-decimals:].rstrip("0")
+    return f"{digits[:-decimals]}.{fraction}" if fraction else digits[:-decimals]
