@@ -173,7 +173,8 @@ class CompiledPrices:
     def cost(self, used: Quantities, context: Context | None = None) -> Cost:
         """The cost of quantities. Raises UnclearUsageError."""
         table = self._table(used, context)
-        used = self._adjusted(used, table)
+        if self._minimums or "seconds" in used:
+            used = self._adjusted(used, table)
         plan = table.plan(used)
         for unit in plan.unreported:
             _unreported(unit, used)
@@ -226,8 +227,6 @@ class CompiledPrices:
 
     def _adjusted(self, used: Quantities, table: _Table) -> Quantities:
         """Plain seconds are those of audio where only these have a price; a vendor's minimum is applied."""
-        if not self._minimums and "seconds" not in used:
-            return used
         found = dict(used)
         if "seconds" in found and "seconds" not in table.covered and "audio_seconds" in table.covered:
             found.setdefault("audio_seconds", found.pop("seconds"))

@@ -20,7 +20,7 @@ from schema.model_call import (
     Usage,
 )
 from schema.model_call_view import UNRATED, rating_of
-from schema.money import COST_DECIMALS, SECONDS_DECIMALS, parse_scaled
+from schema.money import SECONDS_DECIMALS, amount_e10, parse_scaled
 from schema.times import parse_time
 
 _COLUMNS = """
@@ -99,7 +99,7 @@ def costs(rating: Rating | None) -> tuple[int | None, int | None, int | None]:
 
 
 def _e10(amount: str | None) -> int | None:
-    return None if amount is None else parse_scaled(amount, COST_DECIMALS)
+    return None if amount is None else amount_e10(amount)
 
 
 def _recorded_row(event: Recorded, data: ModelCallRecorded, names: tuple[int, ...]) -> list[Value]:
