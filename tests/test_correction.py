@@ -11,6 +11,7 @@ import pytest
 from ledger import reads
 from ledger.ledger import LEDGER_FILE
 from ops.verify import verify
+from projections import model_call_stat
 from projections.model_call_list import NEWEST, list_calls
 from schema.correction import Basis
 from schema.model_call import SweepModelCalls
@@ -138,6 +139,18 @@ def test_a_moved_dimension_moves_its_cell(service: Service, name: str) -> None:
         found = service.get(f"{STATS}?group_by={name}&basis={basis}").json()["buckets"]
         assert {(each["group"][name], each["calls"]) for each in found} == {(v, of.count(v)) for v in of}
     assert total(service, f"{name}={SET[name]}")["calls"] == len(listed(service, f"{name}={SET[name]}")) == 1
+
+
+def test_what_moves_from_user_to_user_is_folded_though_it_cancels(tmp_path: Path) -> None:
+    """Without users the sums of a fold may come to nothing; by user they do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_call_stat, "TAIL_EVENTS", 1)
+        with serving(tmp_path) as service:
+            service.post(CALLS, a_call(user_id="u-1"))
+            before = total(service, "user_id=u-1")
+            correct(service, user_id="u-2")
+            assert total(service, "user_id=u-2") == before
+            assert total(service, "user_id=u-1")["input_tokens"] == 0
 
 
 def test_a_void_takes_the_call_out_of_every_sum(service: Service) -> None:
