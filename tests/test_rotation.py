@@ -33,7 +33,7 @@ from schema.credential import (
     EraseCredential,
     subject_of,
 )
-from schema.errors import InvalidSetting, LedgerBusy, LedgerError, SecretUnreadable
+from schema.errors import InvalidSetting, LedgerBusy, SecretUnreadable
 from tests.catalogue import create_provider
 from tests.console import answer, run, settings_of
 from tests.histories import ACTOR, NOON_US
@@ -52,13 +52,7 @@ def create(ledger: Ledger, id_: str) -> None:
         actor=ACTOR, received_at_us=NOON_US, provider=PROVIDER, content=post, timezone="UTC",
         drawn=ledger.require_keyring().draw(),
     )  # fmt: skip
-    require(ledger, command)
-
-
-def require(ledger: Ledger, command: msgspec.Struct) -> None:
-    [outcome] = ledger.execute_now([command])
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    ledger.execute_one_now(command)
 
 
 @pytest.fixture
@@ -68,7 +62,7 @@ def settings(tmp_path: Path) -> Settings:
     settings.directory.mkdir()
     master_key.ensure(settings)
     with opened(settings) as ledger:
-        require(ledger, create_provider(PROVIDER))
+        ledger.execute_one_now(create_provider(PROVIDER))
         for n in range(5):
             create(ledger, f"key-{n}")
     return settings
@@ -213,11 +207,11 @@ def test_rotations_beside_threads_that_create_change_and_erase(settings: Setting
                 if n % 3 == 1:
                     drawn = ledger.require_keyring().draw()
                     change = CredentialChange(secret=secret_of(id_), weight=n)
-                    require(ledger, ChangeCredential(
+                    ledger.execute_one_now(ChangeCredential(
                         actor=ACTOR, received_at_us=NOON_US, id=id_, position=None, change=change, drawn=drawn,
                     ))  # fmt: skip
                 if n % 3 == 2:
-                    require(ledger, EraseCredential(ACTOR, NOON_US, id_, None))
+                    ledger.execute_one_now(EraseCredential(ACTOR, NOON_US, id_, None))
                 else:
                     created.append(id_)
                 n += 1
@@ -278,7 +272,7 @@ def test_after_a_lost_key_secrets_are_set_anew(settings: Settings) -> None:
         for n in range(5):
             change = CredentialChange(secret=secret_of(f"key-{n}"))
             drawn = ledger.require_keyring().draw()
-            require(ledger, ChangeCredential(
+            ledger.execute_one_now(ChangeCredential(
                 actor=ACTOR, received_at_us=NOON_US, id=f"key-{n}", position=None, change=change, drawn=drawn,
             ))  # fmt: skip
     sound(settings)
