@@ -15,6 +15,7 @@ from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
     correction,
+    credential,
     estimate,
     event,
     health,
@@ -44,6 +45,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *rerate.ROUTES,
     *model_call_stat.ROUTES,
     *provider.ROUTES,
+    *credential.ROUTES,
     *model.ROUTES,
     *model_rate.ROUTES,
     *price_list.ROUTES,

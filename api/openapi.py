@@ -27,6 +27,7 @@ _PATH_TYPES: dict[str, Any] = {
     "call_id": ClientId,
     "provider_id": ClientId,
     "model_id": ClientId,
+    "credential_id": ClientId,
     "rate_id": ClientId,
     "rerate_id": ClientId,
 }

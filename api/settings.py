@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from schema.credential import TIMEZONE_DEFAULT
 from schema.model_call import DEFAULT_POLICY, RatingPolicy
 from schema.times import SECOND_US
 
@@ -16,3 +17,4 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     body_bytes_max: int = 16 * 1024 * 1024
     batch_items_max: int = 10_000
     rating_policy: RatingPolicy = DEFAULT_POLICY
+    quota_timezone: str = TIMEZONE_DEFAULT

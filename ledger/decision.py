@@ -16,23 +16,40 @@ from msgspec import Struct
 
 import ledger.commands
 from ledger import journal
+from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
 from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
+from schema.errors import SecretUnreadable
+from schema.sealed import WrappedKey
 
 Command = Struct
 Key = tuple[str, str]
 
 
+class Write(Struct, frozen=True):
+    """A change of state: one statement, run in the transaction of its group after the events are applied.
+
+    `erased` is the id of a data key that it destroys.
+    """
+
+    sql: str
+    bindings: tuple[str | int | bytes | None, ...]
+    erased: str | None = None
+
+
 class Decision(Struct):
     """The events of a command, all or none; or, for a repeated command, the event it got the first time.
 
-    `report` is for the caller alone: what was found while deciding and is in no event.
+    `report` is for the caller alone: what was found while deciding and is in no event. `writes` change state; a command
+    that makes no events but has some must give the same when it is decided again, because after a failed COMMIT only
+    events tell whether it happened.
     """
 
     events: list[NewEvent]
     first: Recorded | None = None
     report: Struct | None = None
+    writes: Sequence[Write] = ()
 
 
 class WorkingSet:
@@ -42,8 +59,9 @@ class WorkingSet:
     event of a thing by its source and id, and the `holders`, ids of the live things that have a name or refer to one.
     """
 
-    def __init__(self, rates: RateBook | None = None) -> None:
+    def __init__(self, rates: RateBook | None = None, keyring: Keyring | None = None) -> None:
         self.rates = rates or RateBook()
+        self._keyring = keyring
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
         self.known: list[Any] = []  # for a command that is alone: what its load found
@@ -52,6 +70,16 @@ class WorkingSet:
         self.rate_rows: list[RateRow] = []
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
+        # Data keys by subject, and the master key that wraps new ones.
+        self.data_keys: dict[str, WrappedKey] = {}
+        self.master_key_id: str | None = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """What seals and opens secrets; raises SecretUnreadable where the ledger was opened without one."""
+        if self._keyring is None:
+            raise SecretUnreadable("the ledger was opened without a master key")
+        return self._keyring
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""
@@ -120,9 +148,11 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     return [group for group in cut if group]
 
 
-def load_group(db: apsw.Connection, commands: Sequence[Command], rates: RateBook | None = None) -> WorkingSet:
+def load_group(
+    db: apsw.Connection, commands: Sequence[Command], rates: RateBook | None = None, keyring: Keyring | None = None
+) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet(rates)
+    working_set = WorkingSet(rates, keyring)
     by_type: dict[type[Command], list[Command]] = defaultdict(list)
     for command in commands:
         by_type[type(command)].append(command)

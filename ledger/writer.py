@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
+import msgspec
 import structlog
 from msgspec import Struct
 
 from ledger import journal
-from ledger.database import Durability, guard_fork, open_writer, roll_back, sync_recovered
-from ledger.decision import Command, WorkingSet, groups, handlers, load_group
+from ledger.database import Durability, delete_securely, guard_fork, open_writer, roll_back, sync_recovered
+from ledger.decision import Command, WorkingSet, Write, groups, handlers, load_group
+from ledger.keyring import Keyring
 from ledger.queue import CommandQueue, Submission
 from ledger.rate_book import RateBook
 from projections.engine import Engine
@@ -48,6 +50,7 @@ class Group(Struct):
     outcomes: list[Outcome]
     events: list[Recorded]
     entries: list[bytes]
+    writes: list[Write] = msgspec.field(default_factory=list[Write])
 
 
 class WriterStats(Struct):
@@ -70,6 +73,7 @@ class Writer:
         durability: Durability = "full",
         *,
         open_connection: Callable[[Path, Durability], apsw.Connection] = open_writer,
+        keyring: Keyring | None = None,
     ) -> None:
         self.path = path
         self.queue = queue
@@ -82,6 +86,8 @@ class Writer:
         self._db: apsw.Connection | None = None
         self._engine: Engine | None = None
         self._rates = RateBook()
+        self._keyring = keyring
+        self.erased = threading.Event()  # set when a data key was destroyed, whose traces are still in the WAL
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
@@ -102,6 +108,7 @@ class Writer:
         guard_fork(self._pid)
         if self._db is None:
             self._db = self._open_connection(self.path, self.durability)
+            delete_securely(self._db)
         if self._engine is None:
             sync_recovered(self._db)
             self._engine = Engine(self._db)
@@ -158,8 +165,16 @@ class Writer:
                 self.storing = True
                 self.stats.groups += 1
                 self.stats.events += len(group.events)
+                self._forget_erased(group)
                 return group.outcomes
         raise StorageUnavailable
+
+    def _forget_erased(self, group: Group) -> None:
+        """What was destroyed in the file must not live on in memory or in the WAL."""
+        for erased in [write.erased for write in group.writes if write.erased is not None]:
+            self.erased.set()
+            if self._keyring is not None:
+                self._keyring.forget(erased)
 
     def _begin(self) -> tuple[apsw.Connection, Engine]:
         try:
@@ -189,11 +204,13 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        group = decide_group(load_group(db, commands, self._rates), head, commands)
+        group = decide_group(load_group(db, commands, self._rates, self._keyring), head, commands)
         if group.events:
             before = head.size
             journal.append(db, head, group.events, group.entries)
             engine.apply(before, group.events)
+        for write in group.writes:
+            db.execute(write.sql, write.bindings)
         return group
 
     def _commit(self, db: apsw.Connection, group: Group) -> bool:
@@ -208,6 +225,8 @@ class Writer:
         return True
 
     def _is_stored(self, group: Group) -> bool:
+        if group.writes and not group.events:
+            return False  # nothing tells; such commands may be decided again
         try:
             db, _ = self._connect()
             stored = journal.leaf_hashes(db, group.events)
@@ -231,6 +250,7 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
                 now = clock.at(command)
                 appended = _stage(group, working_set, now, head.size, decision.events)
                 appended.report = decision.report
+                group.writes += decision.writes
                 group.outcomes.append(appended)
                 clock = now if decision.events else clock
         except LedgerError as error:
