@@ -1,0 +1,121 @@
+"""A lease: the loan of a credential for one call, and the outcome that comes back.
+
+Leases are state, not events: what an auditor needs of them are the calls, which name their credential, and the events
+of the credential itself. A lease is kept for some weeks, and its id is idempotent while it is kept.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from schema.ids import ClientId, Name
+from schema.times import DAY_US
+
+LEASES_KEPT_DAYS = 35
+LEASES_KEPT_US = LEASES_KEPT_DAYS * DAY_US
+EXPIRES_IN_S_DEFAULT = 600
+EXPIRES_IN_S_MAX = 86_400
+RETRY_AFTER_S_MAX = 31_536_000
+
+Outcome = Literal["success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent"]
+OUTCOMES: tuple[Outcome, ...] = (
+    "success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent",
+)  # fmt: skip
+
+
+class LeaseRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for: a credential of one provider, or of any that offers a model."""
+
+    id: ClientId | None = None
+    provider: ClientId | None = None
+    model: Annotated[str, Meta(min_length=1, max_length=329, description="A model, or `provider/model`.")] | None = None
+    expires_in_s: Annotated[int, Meta(ge=1, le=EXPIRES_IN_S_MAX, description="Seconds.")] = EXPIRES_IN_S_DEFAULT
+
+
+class LeaseReport(Struct, kw_only=True, forbid_unknown_fields=True):
+    """How the call went. `retry_after_s` is what the vendor asked for when it limited the rate."""
+
+    outcome: Outcome
+    retry_after_s: Annotated[int, Meta(ge=0, le=RETRY_AFTER_S_MAX, description="Seconds.")] | None = None
+
+
+class LeaseCredential(Struct):
+    """Command: lend a credential. `app` is the caller's, None for an admin; the id was drawn where none was given."""
+
+    actor: str
+    received_at_us: int
+    app: str | None
+    id: str
+    wanted: LeaseRequest
+
+
+class ReportLease(Struct):
+    """Command: how a lease ended. `app` is the caller's, None for an admin."""
+
+    actor: str
+    received_at_us: int
+    app: str | None
+    id: str
+    report: LeaseReport
+
+
+class PruneLeases(Struct):
+    """Command: forget what is older than leases are kept, at most `limit` of them."""
+
+    received_at_us: int
+    limit: int
+    actor: str = "ledger"
+
+
+class ClaimRechecks(Struct):
+    """Command: take on the disabled credentials that are to be looked at again, at most `limit` of them."""
+
+    received_at_us: int
+    limit: int
+    actor: str = "ledger"
+
+
+class RecheckCredential(Struct):
+    """Command: what looking at a disabled credential came to. `claim` is what the claim of it said."""
+
+    received_at_us: int
+    id: str
+    claim: int
+    works: bool
+    actor: str = "ledger"
+
+
+class LeaseView(Struct, kw_only=True):
+    """A lease as read: never with the secret. `model` is what was asked for, if it was a model."""
+
+    id: str
+    provider: str
+    credential_id: str
+    model: str | None
+    app: str | None
+    actor: str
+    leased_at: str
+    expires_at: str
+    outcome: Outcome | None
+    retry_after_s: int | None
+    reported_at: str | None
+
+
+class LeaseAnswer(Struct, kw_only=True):
+    """A credential, lent: `secret` has the fields of its type. Not to be logged or stored."""
+
+    lease_id: str
+    provider: str
+    credential_id: str
+    secret: dict[str, Any]
+    expires_at: str
+    duplicate: bool = False
+
+
+class LeaseFilter(Struct, kw_only=True):
+    """Which leases; None means any."""
+
+    credential_id: ClientId | None = None
+    provider: ClientId | None = None
+    app: Name | None = None
+    outcome: Outcome | None = None
