@@ -17,6 +17,7 @@ from msgspec import Struct
 import ledger.commands
 from ledger import journal
 from ledger.rate_book import RateBook
+from ledger.state import State
 from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
 
@@ -27,12 +28,15 @@ Key = tuple[str, str]
 class Decision(Struct):
     """The events of a command, all or none; or, for a repeated command, the event it got the first time.
 
-    `report` is for the caller alone: what was found while deciding and is in no event.
+    `report` is for the caller alone: what was found while deciding and is in no event. `state` are the rows of state
+    tables as they are to be; a command that changes state alone says whether that was `repeated`.
     """
 
     events: list[NewEvent]
     first: Recorded | None = None
     report: Struct | None = None
+    state: Sequence[Struct] = ()
+    repeated: bool = False
 
 
 class WorkingSet:
@@ -52,6 +56,7 @@ class WorkingSet:
         self.rate_rows: list[RateRow] = []
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
+        self.state = State()
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""

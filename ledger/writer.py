@@ -2,11 +2,13 @@
 
 A group is decided in order against one working set, appended and applied at once, committed once; then every caller
 is answered. A command that fails does not disturb its neighbours. A COMMIT that raises is unknown, not failed: the
-handle is closed, the file reopened and the group's events looked up before anyone is answered.
+handle is closed, the file reopened and the group's events, or its mark on the state, looked up before anyone is
+answered.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ledger.database import Durability, guard_fork, open_writer, roll_back, sync
 from ledger.decision import Command, WorkingSet, groups, handlers, load_group
 from ledger.queue import CommandQueue, Submission
 from ledger.rate_book import RateBook
+from ledger.state import CommitMark
 from projections.engine import Engine
 from schema.entry import NewEvent, Recorded, encode
 from schema.errors import LedgerError, OutcomeUnknown, StorageUnavailable
@@ -48,6 +51,7 @@ class Group(Struct):
     outcomes: list[Outcome]
     events: list[Recorded]
     entries: list[bytes]
+    mark: CommitMark | None = None
 
 
 class WriterStats(Struct):
@@ -82,6 +86,8 @@ class Writer:
         self._db: apsw.Connection | None = None
         self._engine: Engine | None = None
         self._rates = RateBook()
+        self._name = f"{self._pid}-{time.monotonic_ns()}"  # its own among all writers of the file
+        self._marks = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
@@ -189,11 +195,17 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        group = decide_group(load_group(db, commands, self._rates), head, commands)
+        working_set = load_group(db, commands, self._rates)
+        group = decide_group(working_set, head, commands)
         if group.events:
             before = head.size
             journal.append(db, head, group.events, group.entries)
             engine.apply(before, group.events)
+        if working_set.state.changed:
+            working_set.state.write(db)
+            self._marks += 1
+            group.mark = CommitMark(self._name, self._marks)
+            group.mark.write(db)
         return group
 
     def _commit(self, db: apsw.Connection, group: Group) -> bool:
@@ -211,10 +223,11 @@ class Writer:
         try:
             db, _ = self._connect()
             stored = journal.leaf_hashes(db, group.events)
+            marked = group.mark is None or group.mark.is_stored(db)
         except apsw.Error as error:
             self._disconnect()
             raise OutcomeUnknown(f"after a failed COMMIT the file could not be read: {error}") from error
-        return stored == [journal.tree.leaf_hash(entry) for entry in group.entries]
+        return marked and stored == [journal.tree.leaf_hash(entry) for entry in group.entries]
 
 
 def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence[Command]) -> Group:
@@ -230,7 +243,8 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
             else:
                 now = clock.at(command)
                 appended = _stage(group, working_set, now, head.size, decision.events)
-                appended.report = decision.report
+                working_set.state.put(decision.state)
+                appended.report, appended.duplicate = decision.report, decision.repeated
                 group.outcomes.append(appended)
                 clock = now if decision.events else clock
         except LedgerError as error:
