@@ -16,6 +16,7 @@ from msgspec import Struct
 
 import ledger.commands
 from ledger import journal
+from ledger.credential_book import CredentialBook
 from ledger.rate_book import RateBook
 from ledger.state import State
 from projections.model_rate import RateRow
@@ -46,8 +47,9 @@ class WorkingSet:
     event of a thing by its source and id, and the `holders`, ids of the live things that have a name or refer to one.
     """
 
-    def __init__(self, rates: RateBook | None = None) -> None:
+    def __init__(self, rates: RateBook | None = None, credentials: CredentialBook | None = None) -> None:
         self.rates = rates or RateBook()
+        self.credentials = credentials or CredentialBook()
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
         self.known: list[Any] = []  # for a command that is alone: what its load found
@@ -125,9 +127,14 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     return [group for group in cut if group]
 
 
-def load_group(db: apsw.Connection, commands: Sequence[Command], rates: RateBook | None = None) -> WorkingSet:
+def load_group(
+    db: apsw.Connection,
+    commands: Sequence[Command],
+    rates: RateBook | None = None,
+    credentials: CredentialBook | None = None,
+) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet(rates)
+    working_set = WorkingSet(rates, credentials)
     by_type: dict[type[Command], list[Command]] = defaultdict(list)
     for command in commands:
         by_type[type(command)].append(command)

@@ -17,6 +17,7 @@ import structlog
 from msgspec import Struct
 
 from ledger import journal
+from ledger.credential_book import CredentialBook
 from ledger.database import Durability, guard_fork, open_writer, roll_back, sync_recovered
 from ledger.decision import Command, WorkingSet, groups, handlers, load_group
 from ledger.queue import CommandQueue, Submission
@@ -86,6 +87,7 @@ class Writer:
         self._db: apsw.Connection | None = None
         self._engine: Engine | None = None
         self._rates = RateBook()
+        self._credentials = CredentialBook()
         self._name = f"{self._pid}-{time.monotonic_ns()}"  # its own among all writers of the file
         self._marks = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -195,7 +197,7 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        working_set = load_group(db, commands, self._rates)
+        working_set = load_group(db, commands, self._rates, self._credentials)
         group = decide_group(working_set, head, commands)
         if group.events:
             before = head.size

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from schema.credential import Counters
 from schema.ids import ClientId, Name
 from schema.times import DAY_US
 
@@ -37,6 +38,13 @@ class LeaseReport(Struct, kw_only=True, forbid_unknown_fields=True):
 
     outcome: Outcome
     retry_after_s: Annotated[int, Meta(ge=0, le=RETRY_AFTER_S_MAX, description="Seconds.")] | None = None
+
+
+class CredentialResetRequest(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which counters are set back: what a day or month has used, errors and penalty, or all. `reactivate` enables."""
+
+    counters: Counters = "all"
+    reactivate: bool = False
 
 
 class LeaseCredential(Struct):
@@ -83,6 +91,15 @@ class RecheckCredential(Struct):
     claim: int
     works: bool
     actor: str = "ledger"
+
+
+class ResetCredential(Struct):
+    """Command: set a credential's counters back, and perhaps bring it back into use."""
+
+    actor: str
+    received_at_us: int
+    id: str
+    reset: CredentialResetRequest
 
 
 class LeaseView(Struct, kw_only=True):
