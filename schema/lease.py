@@ -4,11 +4,11 @@ Leases are state, not events: what an auditor needs of them are the calls, which
 of the credential itself. A lease is kept for some weeks, and its id is idempotent while it is kept.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schema.credential import Counters
+from schema.credential import Counters, CredentialType, QuotaKind
 from schema.ids import ClientId, Name
 from schema.times import DAY_US
 
@@ -18,6 +18,7 @@ EXPIRES_IN_S_DEFAULT = 600
 EXPIRES_IN_S_MAX = 86_400
 RETRY_AFTER_S_MAX = 31_536_000
 
+CredentialStatus = Literal["normal", "disabled", "error", "rate_limited", "daily_limit", "monthly_limit"]
 Outcome = Literal["success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent"]
 OUTCOMES: tuple[Outcome, ...] = (
     "success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent",
@@ -118,15 +119,59 @@ class LeaseView(Struct, kw_only=True):
     reported_at: str | None
 
 
+class QuotaUsage(Struct, kw_only=True):
+    """What was lent in a day or month of the credential's zone; limit and percent are null without a limit."""
+
+    period: str
+    used: int
+    limit: int | None
+    percent: int | None
+    resets_at: str
+
+
+class CredentialFigures(Struct, kw_only=True):
+    """How a credential stands: its status, what was lent of it, and the calls that named it.
+
+    `near_limit` is from 90 percent of a quota on; `errors` are those in a row; `calls` are finished calls.
+    """
+
+    status: CredentialStatus
+    near_limit: bool
+    usage: dict[QuotaKind, QuotaUsage]
+    errors: int
+    penalised_until: str | None
+    recheck_at: str | None
+    last_leased_at: str | None
+    calls: int
+    last_used_at: str | None
+
+
+class ProbeTarget(Struct, frozen=True, kw_only=True):
+    """What a look at a credential needs. It is not printed."""
+
+    provider: str
+    provider_type: str
+    base_url: str | None
+    credential: str
+    type: CredentialType
+    secret: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"ProbeTarget(credential={self.credential!r})"
+
+
 class LeaseAnswer(Struct, kw_only=True):
     """A credential, lent: `secret` has the fields of its type. Not to be logged or stored."""
 
     lease_id: str
     provider: str
     credential_id: str
-    secret: dict[str, Any]
+    secret: dict[str, str]
     expires_at: str
-    duplicate: bool = False
+    duplicate: bool
+
+    def __repr__(self) -> str:
+        return f"LeaseAnswer({self.lease_id!r})"
 
 
 class LeaseFilter(Struct, kw_only=True):
