@@ -27,6 +27,8 @@ _PATH_TYPES: dict[str, Any] = {
     "call_id": ClientId,
     "provider_id": ClientId,
     "model_id": ClientId,
+    "credential_id": ClientId,
+    "lease_id": ClientId,
     "rate_id": ClientId,
     "rerate_id": ClientId,
 }

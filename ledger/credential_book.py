@@ -11,18 +11,24 @@ import apsw
 import msgspec
 from msgspec import Struct
 
+from ledger import data_keys
 from projections import catalogue
-from schema.credential import CREDENTIAL, Credential
+from schema.credential import CREDENTIAL, Credential, subject_of
 from schema.model import MODEL
 from schema.provider import PROVIDER
+from schema.sealed import WrappedKey
 
 
 class Line(Struct, frozen=True):
-    """A credential that is not deleted, the position of its latest change and of its creation."""
+    """A credential that is not deleted, the position of its latest change and of its creation.
+
+    `wrapped` is its data key as it was when that change was read: whoever finds it outdated reads it anew.
+    """
 
     content: Credential
     position: int
     created: int
+    wrapped: WrappedKey | None = None
 
 
 class ProviderLine(Struct, frozen=True):
@@ -31,6 +37,11 @@ class ProviderLine(Struct, frozen=True):
     id: str
     enabled: bool
     sort: int
+    type: str
+    base_url: str | None
+
+
+_PROVIDER = "id, deleted, enabled, sort, type, data ->> 'base_url'"
 
 
 class CredentialBook:
@@ -49,18 +60,19 @@ class CredentialBook:
         position = catalogue.latest_position(db, CREDENTIAL, PROVIDER, MODEL)
         if position == self._position:
             return
-        for row in _changed(db, "id, deleted, enabled, sort", "providers", self._position):
+        for row in _changed(db, _PROVIDER, "providers", self._position):
             self._take_provider(*row)
         for row in _changed(db, "id, deleted OR NOT active, model, provider", "models", self._position):
             self._take_model(*row)
-        for row in _changed(db, "id, deleted, data, position, created_position", "credentials", self._position):
-            self._take_credential(*row)
+        columns = "id, deleted, data, position, created_position"
+        for id_, deleted, data, *at in _changed(db, columns, "credentials", self._position):
+            self._take_credential(id_, deleted, data, (at[0], at[1]), data_keys.find(db, subject_of(id_)))
         self._position = position
 
-    def _take_provider(self, id_: str, deleted: int, enabled: int, sort: int) -> None:
+    def _take_provider(self, id_: str, deleted: int, *columns: Any) -> None:  # noqa: ANN401 - a row's rest
         self._providers.pop(id_, None)
         if not deleted:
-            self._providers[id_] = ProviderLine(id_, bool(enabled), sort)
+            self._providers[id_] = ProviderLine(id_, *columns)
 
     def _take_model(self, id_: str, withdrawn: int, model: str, provider: str) -> None:
         before = self._models.pop(id_, None)
@@ -70,8 +82,8 @@ class CredentialBook:
             self._models[id_] = (model, provider)
             self._offering[model].add(provider)
 
-    def _take_credential(self, id_: str, deleted: int, data: str, position: int, created: int) -> None:
-        line = Line(msgspec.json.decode(data, type=Credential), position, created)
+    def _take_credential(self, id_: str, deleted: int, data: str, at: tuple[int, int], key: WrappedKey | None) -> None:
+        line = Line(msgspec.json.decode(data, type=Credential), *at, key)
         of_provider = self._by_provider[line.content.provider]
         of_provider.pop(id_, None)
         self._lines.pop(id_, None)

@@ -8,9 +8,14 @@ from ledger.lease_state import LeaseHead, RotationRow
 from schema.credential import Credential, CredentialRestored
 
 
+def forgiven(row: RotationRow, head: LeaseHead) -> RotationRow:
+    """Without failures, yet still to be looked at; reports on leases made until now say nothing of it."""
+    return replace(row, errors=0, cleared=head.sequence)
+
+
 def cured(row: RotationRow, head: LeaseHead) -> RotationRow:
-    """Without failures, and not to be looked at again; reports on leases made until now say nothing of it."""
-    return replace(row, errors=0, recheck_at_us=None, recheck_failures=0, cleared=head.sequence)
+    """Without failures, and not to be looked at again."""
+    return replace(forgiven(row, head), recheck_at_us=None, recheck_failures=0)
 
 
 def restored(line: Line, *, probed: bool) -> CredentialRestored:

@@ -17,10 +17,13 @@ from msgspec import Struct
 import ledger.commands
 from ledger import journal
 from ledger.credential_book import CredentialBook
+from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
-from ledger.state import State
+from ledger.state import State, Write
 from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
+from schema.errors import SecretUnreadable
+from schema.sealed import WrappedKey
 
 Command = Struct
 Key = tuple[str, str]
@@ -30,13 +33,15 @@ class Decision(Struct):
     """The events of a command, all or none; or, for a repeated command, the event it got the first time.
 
     `report` is for the caller alone: what was found while deciding and is in no event. `state` are the rows of state
-    tables as they are to be; a command that changes state alone says whether that was `repeated`.
+    tables as they are to be, `writes` changes of state that are no rows of such a table; a command that changes state
+    alone says whether that was `repeated`.
     """
 
     events: list[NewEvent]
     first: Recorded | None = None
     report: Struct | None = None
     state: Sequence[Struct] = ()
+    writes: Sequence[Write] = ()
     repeated: bool = False
 
 
@@ -47,9 +52,15 @@ class WorkingSet:
     event of a thing by its source and id, and the `holders`, ids of the live things that have a name or refer to one.
     """
 
-    def __init__(self, rates: RateBook | None = None, credentials: CredentialBook | None = None) -> None:
+    def __init__(
+        self,
+        rates: RateBook | None = None,
+        keyring: Keyring | None = None,
+        credentials: CredentialBook | None = None,
+    ) -> None:
         self.rates = rates or RateBook()
         self.credentials = credentials or CredentialBook()
+        self._keyring = keyring
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
         self.known: list[Any] = []  # for a command that is alone: what its load found
@@ -59,6 +70,16 @@ class WorkingSet:
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
         self.state = State()
+        # Data keys by subject, and the master key that wraps new ones.
+        self.data_keys: dict[str, WrappedKey] = {}
+        self.master_key_id: str | None = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """What seals and opens secrets; raises SecretUnreadable where the ledger was opened without one."""
+        if self._keyring is None:
+            raise SecretUnreadable("the ledger was opened without a master key")
+        return self._keyring
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""
@@ -131,10 +152,11 @@ def load_group(
     db: apsw.Connection,
     commands: Sequence[Command],
     rates: RateBook | None = None,
+    keyring: Keyring | None = None,
     credentials: CredentialBook | None = None,
 ) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet(rates, credentials)
+    working_set = WorkingSet(rates, keyring, credentials)
     by_type: dict[type[Command], list[Command]] = defaultdict(list)
     for command in commands:
         by_type[type(command)].append(command)

@@ -9,12 +9,16 @@ HEAD = 1
 
 
 class LeaseHead(Struct, frozen=True):
-    """The one row that every lease moves: how many there were, the latest time among them, how many are forgotten."""
+    """The one row that every lease moves: how many there were, the latest time among them.
+
+    And how many are forgotten, which are the first ones, with the time of the last of these.
+    """
 
     id: int = HEAD
     sequence: int = 0
     last_us: int = 0
     pruned: int = 0
+    pruned_us: int = 0
 
 
 class RotationRow(Struct, frozen=True):

@@ -66,6 +66,17 @@ def state_tables() -> list[StateTable]:
     return list(_tables.values())
 
 
+class Write(Struct, frozen=True):
+    """A change of state: one statement, run in the transaction of its group after the events are applied.
+
+    `erased` is the id of a data key that it destroys.
+    """
+
+    sql: str
+    bindings: tuple[str | int | bytes | None, ...]
+    erased: str | None = None
+
+
 class State:
     """The rows that a group of commands sees."""
 

@@ -8,10 +8,10 @@ import httpx
 from msgspec import Struct
 
 from ledger.ledger import Ledger
-from ops import keys
+from ops import keys, master_key
 from ops.bootstrap import clock_us, opened
 from ops.call_import import client, import_calls, into_ledger
-from ops.initialise import add_key, ensure_secret_key
+from ops.initialise import add_key
 from ops.keys import NewKey
 from ops.sample_traffic import Traffic
 from ops.serve import serve
@@ -42,7 +42,7 @@ class Demo(Struct, frozen=True):
 def prepare(settings: Settings, progress: Progress, *, history_calls: int = HISTORY_CALLS) -> Demo:
     """Make the ledger and this run's keys, and load what has happened since the last run, two days at most."""
     settings.directory.mkdir(parents=True, exist_ok=True)
-    ensure_secret_key(settings)
+    master_key.ensure(settings)
     with opened(settings) as ledger:
         admin = keys.new_key()
         add_key(ledger, keys.command(admin, "admin", clock_us(), name="demo"))

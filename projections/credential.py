@@ -58,11 +58,11 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
         match event.data:
             case CredentialCreated() | CredentialChanged() | CredentialDisabled() | CredentialRestored() as data:
                 target.db.execute(f"INSERT INTO {table} {_PUT}", _row(event, data))
+            case CredentialErased() as data:  # a deletion too
+                _erase(target, event, data.id)
             case CredentialDeleted() as data:
                 ended = f"UPDATE {table} SET deleted = 1, position = ?, changed_at_us = ? WHERE id = ?"
                 target.db.execute(ended, (event.position, event.recorded_at_us, data.id))
-            case CredentialErased() as data:
-                _erase(target, event, data.id)
             case _:
                 pass
 

@@ -136,13 +136,10 @@ class CredentialDeleted(Struct, kw_only=True, forbid_unknown_fields=True, omit_d
 
 
 @event("credential.erased", 1)
-class CredentialErased(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class CredentialErased(CredentialDeleted, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Its data key `key` was destroyed, so that nobody reads its secrets again; it is deleted with it."""
 
-    id: ClientId
-    replaces: int
     key: str
-    reason: Name | None = None
 
 
 @event("credential.penalised", 1)
@@ -268,6 +265,11 @@ class CredentialFilter(Struct, kw_only=True):
     enabled: bool | None = None
     q: Annotated[str, Meta(min_length=1, max_length=200, description="Text in id and name.")] | None = None
     deleted: bool = False
+
+
+def subject_of(id_: str) -> str:
+    """What a credential's data key is for."""
+    return f"{NOUN}/{id_}"
 
 
 def check_credential(content: CredentialPost | CredentialChange) -> None:

@@ -130,6 +130,27 @@ class NameTaken(LedgerError):
     hint = "Choose another name, or change or delete the one that has it."
 
 
+class LastActiveCredential(LedgerError):
+    """No other credential of this provider is in use: without this one its calls have none."""
+
+    code = "last_active_credential"
+    hint = "Enable or add another one first, or repeat with `?force=true`."
+
+
+class LimitReached(LedgerError):
+    """There are as many of these as there may be."""
+
+    code = "limit_reached"
+    hint = "Delete what is no longer used."
+
+
+class SecretUnreadable(LedgerError):
+    """This secret cannot be read: its key is not at hand or was erased, or what is stored was changed."""
+
+    code = "secret_unreadable"
+    hint = "Give the ledger the master key it was sealed under, or set the secret anew; the runbook tells how."
+
+
 class InUse(LedgerError):
     """Something that is not deleted refers to this."""
 

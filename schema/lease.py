@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schema.credential import Counters, CredentialType, QuotaKind
+from schema.credential import Counters, CredentialType, CredentialView, QuotaKind
 from schema.ids import ClientId, Name
 from schema.times import DAY_US
 
@@ -134,6 +134,20 @@ class CredentialFigures(Struct, kw_only=True):
 
     `near_limit` is from 90 percent of a quota on; `errors` are those in a row; `calls` are finished calls.
     """
+
+    status: CredentialStatus
+    near_limit: bool
+    usage: dict[QuotaKind, QuotaUsage]
+    errors: int
+    penalised_until: str | None
+    recheck_at: str | None
+    last_leased_at: str | None
+    calls: int
+    last_used_at: str | None
+
+
+class CredentialDetails(CredentialView, kw_only=True):
+    """A credential as read, and how it stands: the fields of `CredentialFigures`."""
 
     status: CredentialStatus
     near_limit: bool

@@ -160,7 +160,7 @@ def test_a_key_that_makes_no_sense_is_a_usage_error(data_dir: Path, options: tup
     ("arguments", "code"),
     [
         (("keys", "revoke", "nobody"), "not_found"),
-        (("restore", "nowhere.db"), "not_found"),
+        (("restore", "rotate-key", "nowhere.db"), "not_found"),
         (("serve", "--port", "0"), "invalid_setting"),
     ],
 )

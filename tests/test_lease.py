@@ -344,7 +344,7 @@ def test_looks_at_a_failed_credential(book: Writer) -> None:
 def claims(writer: Writer, at_us: int) -> dict[str, int]:
     outcome = one(writer, claim(at_us))
     assert isinstance(outcome, Appended)
-    found: dict[str, int] = {each.credential: each.number for each in outcome.report.claims}  # type: ignore[union-attr]
+    found: dict[str, int] = {each.line.content.id: each.number for each in outcome.report.claims}  # type: ignore[union-attr]
     return found
 
 

@@ -17,9 +17,12 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from ledger.commands.credential_recheck import Claimed
+from ledger.commands.lease import Lent
 from ledger.decision import Command
 from ledger.state import State, state_tables
 from ledger.writer import Appended, Outcome, Writer
+from ops.faults import Faults
+from ops.verify_leases import check_leases
 from tests.catalogue import create_model
 from tests.histories import DAY_US, HOUR_US, MINUTE_US, NOON_US, SECOND_US, kind_of, open_book, reading, select
 from tests.leases import a_credential, an_edit, claim, lend, lent, looked, prune, report, reset, set_up
@@ -331,8 +334,8 @@ class Run:
         assert isinstance(outcome, Appended)
         assert isinstance(outcome.report, Claimed)
         found = outcome.report.claims
-        assert [each.credential for each in found] == self.model.recheck(self.now, works=works)
-        self.writer.write([looked(each.credential, each.number, works=works, at_us=self.now) for each in found])
+        assert [each.line.content.id for each in found] == self.model.recheck(self.now, works=works)
+        self.writer.write([looked(each.line.content.id, each.number, works=works, at_us=self.now) for each in found])
 
     def check_usage(self) -> None:
         with reading(self.writer.path) as db:
@@ -348,7 +351,7 @@ class Run:
 
 
 def told(outcome: Outcome) -> str:
-    if isinstance(outcome, Appended) and outcome.report is not None and hasattr(outcome.report, "credential"):
+    if isinstance(outcome, Appended) and isinstance(outcome.report, Lent):
         credential = lent(outcome).lease.credential
         return f"again {credential}" if outcome.duplicate else credential
     return kind_of(outcome)
@@ -391,6 +394,10 @@ def check(history: Sequence[tuple[int, Sequence[Step]]]) -> None:
         run = Run(writer)
         for wait, taken in history:
             run.group(wait, taken)
+        with reading(writer.path) as db:
+            faults = Faults()
+            check_leases(db, faults, [])
+            assert faults.found == []
 
 
 @examples(60)

@@ -22,9 +22,11 @@ CLAIM_US = 60 * SECOND_US  # after which a look that nobody finished is somebody
 
 
 class Claim(Struct, frozen=True):
-    """A credential to be looked at; what was found is told with the claim's number."""
+    """A credential to be looked at, and where; what was found is told with the claim's number."""
 
-    credential: str
+    line: Line
+    provider_type: str
+    base_url: str | None
     number: int
 
 
@@ -51,11 +53,12 @@ def claim(ws: WorkingSet, command: ClaimRechecks) -> Decision:
     state: list[Struct] = []
     claims: list[Claim] = []
     for row in ws.known:
-        if _failed(ws, row.credential) is None:
+        line, provider = _failed(ws, row.credential), ws.credentials.provider(row.provider)
+        if line is None or provider is None:
             state.append(replace(row, recheck_at_us=None, recheck_failures=0))
         else:
             state.append(replace(row, recheck_at_us=now_us + CLAIM_US))
-            claims.append(Claim(row.credential, now_us + CLAIM_US))
+            claims.append(Claim(line, provider.type, provider.base_url, now_us + CLAIM_US))
     return Decision([], report=Claimed(claims), state=state)
 
 

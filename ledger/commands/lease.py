@@ -6,12 +6,13 @@ import apsw
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ledger.credential_book import Line
 from ledger.credential_event import Told
 from ledger.decision import Decision, WorkingSet, handles
 from ledger.lease_choice import Choice, head_of, now_of, of_model, of_one_provider
 from ledger.lease_load import load_base, load_choice
 from ledger.lease_state import LEASES, LeaseHead, LeaseRow, RotationRow, UsageRow
-from schema.credential import Credential, CredentialQuotaExhausted, CredentialQuotaNear, QuotaKind
+from schema.credential import CredentialQuotaExhausted, CredentialQuotaNear, QuotaKind
 from schema.errors import FieldError, IdConflict, NotFound
 from schema.lease import LeaseCredential
 from schema.times import SECOND_US
@@ -21,10 +22,10 @@ QUOTAS: dict[str, QuotaKind] = {"day": "daily", "month": "monthly"}
 
 
 class Lent(Struct, frozen=True):
-    """A lease and the credential that it lends, its secret sealed."""
+    """A lease and the credential that it lends, its secret sealed, with its data key as it was last seen."""
 
     lease: LeaseRow
-    credential: Credential
+    line: Line
 
 
 def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[LeaseCredential]) -> None:
@@ -62,7 +63,7 @@ def _repeated(ws: WorkingSet, command: LeaseCredential, known: LeaseRow) -> Deci
     line = ws.credentials.find(known.credential)
     if line is None:
         raise NotFound(f"credential {known.credential}, which this lease lent, was deleted")
-    return Decision([], report=Lent(known, line.content), repeated=True)
+    return Decision([], report=Lent(known, line), repeated=True)
 
 
 def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, now_us: int) -> Decision:
@@ -86,7 +87,7 @@ def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, now_us: int
     ]
     if choice.model is not None:
         state.append(choice.model)
-    return Decision(told.events, report=Lent(row, credential), state=state)
+    return Decision(told.events, report=Lent(row, choice.taken.line), state=state)
 
 
 def _turned(row: RotationRow, currents: dict[str, int]) -> RotationRow:

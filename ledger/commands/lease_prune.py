@@ -31,7 +31,7 @@ def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PruneLeases]) 
     now_us = now_of(ws, command.received_at_us)
     # Leases are numbered in the order of time, so the oldest are at one end.
     oldest = f"SELECT * FROM {LEASES.name} ORDER BY sequence LIMIT ?"
-    expired = f"SELECT id, sequence FROM ({oldest}) WHERE leased_at_us < ?"
+    expired = f"SELECT id, sequence, leased_at_us FROM ({oldest}) WHERE leased_at_us < ?"
     leases: list[Any] = db.execute(expired, (command.limit, now_us - LEASES_KEPT_US)).fetchall()
     past = f"SELECT credential, kind, period FROM {USAGES.name} WHERE ends_at_us < ? LIMIT ?"
     periods: list[Any] = db.execute(past, (now_us - USAGE_KEPT_US, command.limit)).fetchall()
@@ -44,8 +44,9 @@ def prune(ws: WorkingSet, _: PruneLeases) -> Decision:
     leases, periods = ws.known
     if not leases and not periods:
         return Decision([], report=Pruned(0, 0))
-    state: list[Struct] = [Removed(LEASES, (id_,)) for id_, _ in leases]
+    state: list[Struct] = [Removed(LEASES, (id_,)) for id_, _, _ in leases]
     state += [Removed(USAGES, key) for key in periods]
     if leases:
-        state.append(replace(head_of(ws), pruned=leases[-1][1]))
+        _, pruned, pruned_us = leases[-1]
+        state.append(replace(head_of(ws), pruned=pruned, pruned_us=pruned_us))
     return Decision([], report=Pruned(len(leases), len(periods)), state=state)

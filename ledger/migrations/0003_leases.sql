@@ -9,7 +9,8 @@ CREATE TABLE lease_head (
     id        INTEGER PRIMARY KEY CHECK (id = 1),
     sequence  INTEGER NOT NULL,
     last_us   INTEGER NOT NULL,
-    pruned    INTEGER NOT NULL
+    pruned    INTEGER NOT NULL,
+    pruned_us INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE credential_rotation (
