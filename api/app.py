@@ -124,7 +124,4 @@ async def _sweep_forever(services: Services) -> None:
 
 async def _sweep(services: Services) -> int:
     """Time out one bounded number of calls; returns how many."""
-    (outcome,) = await services.ledger.execute([SweepModelCalls(services.clock(), SWEEP_CALLS_MAX)], 0)
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return outcome.events
+    return (await services.ledger.execute_one(SweepModelCalls(services.clock(), SWEEP_CALLS_MAX))).events

@@ -62,6 +62,7 @@ class Arrival(Struct, frozen=True):
     """Who posts, when the ledger heard of it, and what becomes of calls without a price."""
 
     principal: Principal
+    actor: str
     now_us: int
     policy: RatingPolicy
 
@@ -131,7 +132,7 @@ def command(call: ModelCallRecorded, arrival: Arrival) -> RecordModelCall:
     call.app = own_app(principal, call.app)
     if call.app is None:
         raise InvalidInput(errors=(FieldError("$.app", "Expected an app: an admin names the one that called"),))
-    return RecordModelCall(f"key:{principal.key_id}", now_us, accept(call, now_us), call, arrival.policy)
+    return RecordModelCall(arrival.actor, now_us, accept(call, now_us), call, arrival.policy)
 
 
 def one(body: bytes, arrival: Arrival) -> RecordModelCall:

@@ -16,7 +16,7 @@ from ledger.decision import Command
 from projections.catalogue import Condition
 from schema.catalogue import Kind, Stand, view
 from schema.entry import Recorded
-from schema.errors import LedgerError, PreconditionFailed, PreconditionRequired
+from schema.errors import PreconditionFailed, PreconditionRequired
 from schema.paging import Page, bounded_limit
 
 T = TypeVar("T", bound=Struct)
@@ -56,7 +56,7 @@ async def read_body(request: AnyRequest, decoder: "msgspec.json.Decoder[T]") -> 
 
 def actor_of(request: AnyRequest) -> str:
     """Who did it, in events."""
-    return f"key:{principal_of(request).key_id}"
+    return principal_of(request).actor
 
 
 async def create(request: AnyRequest, command: Command, receipt: type[Struct]) -> Answer:
@@ -77,9 +77,7 @@ async def execute(request: AnyRequest, command: Command) -> tuple[Recorded, bool
     """The event that a command made, or found to be there already; raises what the ledger answered."""
     length = header(request.scope, b"content-length") or b"0"
     size = int(length) if length.isdigit() else 0
-    [outcome] = await services_of(request.app).ledger.execute([command], size)
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    outcome = await services_of(request.app).ledger.execute_one(command, size)
     assert outcome.recorded is not None
     return outcome.recorded, outcome.duplicate
 

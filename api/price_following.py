@@ -34,10 +34,7 @@ async def load(source: PriceListSource) -> tuple[ListedPrice, Offered]:
 
 async def sync(ledger: Ledger, wanted: SyncPriceList) -> SyncReport:
     """Bring one provider up to date. Raises LedgerError."""
-    (outcome,) = await ledger.execute([wanted], 0)
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return report_of(outcome)
+    return report_of(await ledger.execute_one(wanted))
 
 
 def report_of(outcome: Appended) -> SyncReport:

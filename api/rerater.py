@@ -61,9 +61,5 @@ class Rerater:
 
     async def _advance(self, id_: str) -> bool:
         """The next batch; False when there is none."""
-        (outcome,) = await self._ledger.execute(
-            [AdvanceRerate(received_at_us=self._clock(), id=id_, policy=self._policy)], 0
-        )
-        if isinstance(outcome, LedgerError):
-            raise outcome
-        return outcome.events > 0
+        command = AdvanceRerate(received_at_us=self._clock(), id=id_, policy=self._policy)
+        return (await self._ledger.execute_one(command)).events > 0

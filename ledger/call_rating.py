@@ -9,19 +9,20 @@ from schema.unit import REQUESTS
 
 COST_CREDITS_MAX = 10_000_000
 _COST_E10_MAX = COST_CREDITS_MAX * 10**COST_DECIMALS
+_NO_PRICE = Rating(status="unpriced", reason="no_price")
 
 
 def rate_call(book: RateBook, call: ModelCall, started_at_us: int, policy: RatingPolicy) -> Rating:
     """The rating of a finished call. Raises NoPrice where the policy refuses, OutOfRange for an absurd cost."""
+    rate = book.find(call.provider, call.model, call.type, started_at_us)
     used = quantities(call.usage)
     measured = sum(used.values()) > used[REQUESTS]
-    rate = book.find(call.provider, call.model, call.type, started_at_us)
     if call.status == "success" and not measured and not (rate is not None and rate.billing == "call"):
         return Rating(status="unpriced", reason="unmeasured", rate=None if rate is None else rate.position)
     if rate is None or rate.charged.prices_nothing:
         if policy.unpriced == "reject":
             raise NoPrice(errors=(FieldError("$.model", f"no rate for {call.provider}/{call.model}, {call.type}"),))
-        return Rating(status="unpriced", reason="no_price")
+        return _NO_PRICE
     if call.status != "success" and (not measured or rate.billing == "call" or policy.failed == "free"):
         return Rating(
             cost="0", input_cost="0", vendor_cost="0" if rate.vendor else None, status="free", reason="failed",
@@ -47,11 +48,7 @@ def _priced(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating:
     return Rating(
         cost=text,
         input_cost=_text(cost.input_cost_e10),
-        vendor_cost=None
-        if vendor is None
-        else text
-        if vendor is cost
-        else format_scaled(vendor.cost_e10, COST_DECIMALS),
+        vendor_cost=text if vendor is cost else None if vendor is None else _text(vendor.cost_e10),
         status="estimated" if estimated else "free" if rate.charged.is_free and not cost.cost_e10 else "priced",
         reason="partly_unpriced" if uncovered else _reason(cost, call, free=rate.charged.is_free),
         rate=rate.position,

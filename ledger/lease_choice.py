@@ -10,7 +10,7 @@ from ledger.credential_book import Line
 from ledger.decision import WorkingSet
 from ledger.lease_state import HEAD, LeaseHead, ModelRotationRow, ProviderRotationRow, RotationRow, UsageRow
 from ledger.quota_period import Period, PeriodKind, calendar
-from ledger.rotation import Candidate, Pick, penalised, pick
+from ledger.round_robin import Candidate, Pick, penalised, pick
 from schema.errors import NoCredential, NotFound
 from schema.times import SECOND_US
 

@@ -19,9 +19,9 @@ from ledger.migrate import migrate
 from ledger.queue import CommandQueue, Submission
 from ledger.readers import Readers
 from ledger.rebuild import Progress
-from ledger.writer import Outcome, Writer
+from ledger.writer import Appended, Outcome, Writer
 from projections.engine import Engine
-from schema.errors import SecretUnreadable
+from schema.errors import LedgerError, SecretUnreadable
 
 log = structlog.get_logger()
 
@@ -108,6 +108,16 @@ class Ledger:
             outcomes.extend(await submission.future)
         return outcomes
 
+    async def execute_one(self, command: Command, size_bytes: int = 0) -> Appended:
+        """Run one command and wait until what it did is durable; raises what became of it otherwise."""
+        (outcome,) = await self.execute([command], size_bytes)
+        return _taken(outcome)
+
+    def execute_one_now(self, command: Command) -> Appended:
+        """The same, for callers without an event loop."""
+        (outcome,) = self.execute_now([command])
+        return _taken(outcome)
+
     def execute_now(self, commands: Sequence[Command], size_bytes: int = 0) -> list[Outcome]:
         """The same, for callers without an event loop."""
         submissions = _submissions(commands, size_bytes, None)
@@ -129,6 +139,12 @@ class Ledger:
             self._rebuilder.join()
         self.readers.close()
         self._held.close()
+
+
+def _taken(outcome: Outcome) -> Appended:
+    if isinstance(outcome, LedgerError):
+        raise outcome
+    return outcome
 
 
 def _make_private(path: Path) -> None:

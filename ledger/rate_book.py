@@ -7,9 +7,11 @@ from msgspec import Struct
 
 from ledger.model_match import dashed, matches
 from ledger.rating import CompiledPrices
-from projections import model_rate, provider_fallback
+from projections import model_rate, provider
+from projections.catalogue import latest_position
 from projections.model_rate import RateRow
 from schema.model_rate import Billing, DailyWindow
+from schema.provider import PROVIDER
 from schema.times import DAY_US, SECOND_US
 
 RESOLVED_MAX = 20_000
@@ -50,7 +52,7 @@ class RateBook:
 
     def __init__(self) -> None:
         self._position = 0
-        self._fallbacks_position = 0
+        self._providers_position = 0
         self._providers: defaultdict[str, dict[str, _Model]] = defaultdict(dict)
         self._fallbacks: dict[str, list[str]] = {}
         self._resolved: dict[tuple[str, str], list[_Model]] = {}
@@ -62,10 +64,10 @@ class RateBook:
                 self._add(row)
                 self._position = row.position
             self._resolved.clear()
-        position = provider_fallback.last_position(db)
-        if position != self._fallbacks_position:
-            self._fallbacks = provider_fallback.fallbacks(db)
-            self._fallbacks_position = position
+        position = latest_position(db, PROVIDER)
+        if position != self._providers_position:
+            self._fallbacks = provider.fallbacks(db)
+            self._providers_position = position
             self._resolved.clear()
 
     def _add(self, row: RateRow) -> None:

@@ -55,12 +55,16 @@ def rebuild(db: apsw.Connection, engine: Engine, projection: Projection, progres
 def rebuild_together(
     db: apsw.Connection, engine: Engine, projections: Sequence[Projection], progress: Progress = quiet
 ) -> None:
-    """Rebuild several projections side by side, so that each page of the journal is read and decoded once."""
+    """Rebuild several projections side by side, so that each page of the journal is read and decoded once.
+
+    Those that others need go first at each page, so that a replacement is made of replacements.
+    """
+    order = list(registry())
+    left = sorted(projections, key=lambda projection: order.index(projection.name))
     with write(db):
-        for projection in projections:
+        for projection in left:
             engine.begin_shadow(projection)
     read = _LastPage()
-    left = list(projections)
     while left:
         left = [projection for projection in left if not rebuild_step(db, engine, projection, progress, read)]
 

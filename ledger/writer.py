@@ -291,19 +291,21 @@ class _Clock:
 
 def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, events: Sequence[NewEvent]) -> Appended:
     """Encode a decision's events; only if all fit do they join the group."""
-    before = size + len(group.events)
-    staged = [_recorded(before + n, clock, new) for n, new in enumerate(events, 1)]
-    entries = [encode(recorded, new.time, clock.text) for recorded, new in zip(staged, events, strict=True)]
+    position = size + len(group.events)
+    staged: list[Recorded] = []
+    entries: list[bytes] = []
+    for new in events:
+        position += 1
+        recorded = Recorded(
+            position, clock.us, new.source, new.id, type_of(new.data), new.subject, new.time_us, new.actor, new.data
+        )
+        entries.append(encode(recorded, new.time, clock.text))
+        staged.append(recorded)
     group.events += staged
     group.entries += entries
     for recorded in staged:
         working_set.evolve(recorded)
     return Appended(staged[-1] if staged else None, duplicate=False, events=len(staged))
-
-
-def _recorded(position: int, clock: _Clock, new: NewEvent) -> Recorded:
-    type_ = type_of(new.data)
-    return Recorded(position, clock.us, new.source, new.id, type_, new.subject, new.time_us, new.actor, new.data)
 
 
 def _answer(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:

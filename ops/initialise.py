@@ -5,7 +5,7 @@ from ops import keys, master_key
 from ops.bootstrap import clock_us, opened
 from ops.keys import NewKey
 from ops.settings import Settings
-from schema.errors import IdConflict, LedgerError
+from schema.errors import IdConflict
 
 # A fixed id, so that the ledger itself refuses a second first key, also when two commands race.
 FIRST_KEY_ID = "initial-admin"
@@ -26,6 +26,4 @@ def initialise(settings: Settings) -> NewKey | None:
 
 def add_key(ledger: Ledger, command: keys.CreateKey) -> None:
     """Make a drawn key valid; raises what the ledger answered."""
-    [outcome] = ledger.execute_now([command])
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    ledger.execute_one_now(command)

@@ -18,7 +18,7 @@ from ops import master_key
 from ops.keys import ACTOR
 from ops.settings import Settings
 from schema.data_key import AdoptMasterKey, RewrapDataKeys, Rewrapped
-from schema.errors import InvalidSetting, LedgerError
+from schema.errors import InvalidSetting
 
 STEP_DATA_KEYS = 200
 UNREADABLE_NAMED_MAX = 20
@@ -102,7 +102,4 @@ def _drop(settings: Settings, ledger: Ledger, target: MasterKey) -> list[str]:
 
 
 def _run(ledger: Ledger, command: AdoptMasterKey | RewrapDataKeys) -> Struct | None:
-    [outcome] = ledger.execute_now([command])
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return outcome.report
+    return ledger.execute_one_now(command).report

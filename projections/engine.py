@@ -9,6 +9,7 @@ import apsw
 from msgspec import Struct
 
 import projections
+from projections.name import PROJECTION as NAMES_PROJECTION
 from projections.name import NameTable, names_for
 from projections.projection import SHADOW, Projection, Target
 from schema.entry import Recorded
@@ -36,6 +37,10 @@ class Checkpoint(Struct, frozen=True):
     def current(self, position: int) -> bool:
         """Whether its live tables are of this version and include `position`."""
         return self.version == registry()[self.name].version and self.position >= position
+
+    def beside(self, position: int) -> bool:
+        """Whether a replacement of this version is being built and includes `position`."""
+        return self.shadow_version == registry()[self.name].version and (self.shadow_position or 0) >= position
 
 
 def checkpoints(db: apsw.Connection) -> dict[str, Checkpoint]:
@@ -74,7 +79,8 @@ class Engine:
     def apply(self, before: int, events: Sequence[Recorded]) -> None:
         """Apply events that follow position `before` to every projection that is exactly there.
 
-        One that is behind, or of another version, is left to its rebuild: nothing is skipped.
+        One that is behind, or of another version, is left to its rebuild, and so is what needs it: nothing is
+        skipped.
         """
         have = checkpoints(self.db)
         live = Target(self.db, self.names)
@@ -82,7 +88,8 @@ class Engine:
         kinds = {type(event.data) for event in events}
         for projection in registry().values():
             checkpoint = have[projection.name]
-            if checkpoint.position == before and checkpoint.version == projection.version:
+            here = checkpoint.position == before and checkpoint.version == projection.version
+            if here and all(need in applied for need in projection.needs):
                 if projection.concerns(kinds):
                     projection.apply(live, events)
                 applied.append(projection.name)
@@ -111,9 +118,19 @@ class Engine:
     def apply_shadow(self, projection: Projection, events: Sequence[Recorded]) -> None:
         """Apply the next events to the replacement."""
         names = names_for(projection.name, SHADOW, self.names)
-        projection.apply(Target(self.db, names, SHADOW), events)
         position = events[-1].position
+        projection.apply(Target(self.db, names, SHADOW, self._peers(projection, position)), events)
         self.db.execute("UPDATE projections SET shadow_position = ? WHERE name = ?", (position, projection.name))
+
+    def _peers(self, projection: Projection, position: int) -> str:
+        """The suffix of what a replacement needs: also the replacements, once they are this far."""
+        have = checkpoints(self.db)
+        # Names are resolved by their table, which finds the right one by itself.
+        needed = [have[need] for need in projection.needs if need != NAMES_PROJECTION.name]
+        beside = [
+            c.shadow_version == registry()[c.name].version and (c.shadow_position or 0) >= position for c in needed
+        ]
+        return SHADOW if beside and all(beside) else ""
 
     def swap(self, projection: Projection) -> None:
         """Put the replacement in the place of the live tables."""

@@ -94,7 +94,7 @@ def started_at_us(event: Recorded, data: ModelCallEvent | ModelCallCorrected) ->
 
 def costs(rating: Rating | None) -> tuple[int | None, int | None, int | None]:
     """Cost, input cost and vendor cost in 1e-10 credits."""
-    if rating is None:
+    if rating is None or rating.status == "unpriced":
         return _NO_COSTS
     return _e10(rating.cost), _e10(rating.input_cost), _e10(rating.vendor_cost)
 
@@ -151,6 +151,7 @@ def _first_position(event: Recorded, data: CallEvent) -> int:
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
     """Of several events of one call the last one stands; what a change replaces is kept as a version."""
+    first = events[0].position
     rows: dict[int, list[Value]] = {}
     versions: list[Row] = []
     for event, data, names in target.names.calls(target.db, events):
@@ -164,8 +165,9 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
         row = rows.get(position) or _stored(target, position)
         versions.append((*row, event.position))
         rows[position] = _changed(row, event, data, names)
-    if rows:
-        insert(target.db, f"REPLACE INTO {target.table('model_calls')}", list(rows.values()))
+    table = target.table("model_calls")
+    insert(target.db, f"INSERT INTO {table}", [row for position, row in rows.items() if position >= first])
+    insert(target.db, f"REPLACE INTO {table}", [row for position, row in rows.items() if position < first])
     if versions:
         insert(target.db, f"INSERT INTO {target.table('model_call_versions')}", versions)
 

@@ -5,9 +5,12 @@ roll-up that has what it asks for, so a global view never touches per-user rows.
 positions: with at most 10^12 a call, no cell can then pass 2^63, whatever clients post.
 
 Only the roll-up without further dimensions is kept up with every group. The others have many scattered cells, and
-touching them for each group would dirty a page a call. So each event's deltas are first laid down in order, and every
-TAIL_EVENTS positions the whole stretch is folded at once. A read adds the tail, at most TAIL_EVENTS rows, and so is
-as fresh as any. Where folds happen depends on positions alone, never on how events were grouped.
+touching them for each group would dirty a page a call. So every TAIL_EVENTS positions the whole stretch is folded at
+once. A read adds the tail, at most TAIL_EVENTS rows, and so is as fresh as any. Where folds happen depends on
+positions alone, never on how events were grouped: to change TAIL_EVENTS is to change the version.
+
+What a call that came whole adds is in its row of `model_calls` (or, once it was changed, in that row's first version).
+Every other event's deltas are laid down in a table of their own until they are folded.
 
 Money is kept as whole credits and the rest in 1e-10, because a cell of dear calls would pass 2^63 in one number. What
 corrections, voids and re-rates change has cells of its own (`correction` 1): without them a sum is as billed, with them
@@ -22,8 +25,8 @@ import apsw
 from msgspec import Struct
 
 from projections.bulk import insert
-from projections.model_call import NO_USAGE, costs, named_view, quantities, started_at_us
-from projections.name import NamedCall, counted_names, names_of
+from projections.model_call import NO_USAGE, costs, named_view, quantities
+from projections.name import NamedCall, NameTable, counted_names, names_of
 from projections.projection import Projection, Table, Target
 from schema.correction import Counted, ModelCallChange, ModelCallCorrected, ModelCallRerated
 from schema.entry import Recorded
@@ -99,40 +102,107 @@ _COLUMNS = "\n".join(
 )
 DELTAS = "model_call_stat_deltas"
 _CELLS = "call_cells"
-_DELTA_COLUMNS = ("position", "sign", "started_at_us", "part", "correction", *DIMENSIONS, *MEASURES)
+_SUMMED = ("started_at_us", "part", "correction", *DIMENSIONS, *MEASURES)
+_DELTA_COLUMNS = ("position", "sign", *_SUMMED)
 _NOTHING = (*NO_USAGE, 0, 0, 0)
 _UNPRICED = (0, 0, 0, 0, 1)
 _CREDIT_E10 = 10**COST_DECIMALS
+# The measures as a row of `model_calls` has them, where they are no column of their own.
+FROM_CALLS = {
+    "calls": "1",
+    "duration_ms_sum": "coalesce(duration_ms, 0)",
+    "ttfb_ms_sum": "coalesce(ttfb_ms, 0)",
+    "ttfb_calls": "(ttfb_ms IS NOT NULL)",
+    "cost_credits": f"(coalesce(cost_e10, 0) / {_CREDIT_E10})",
+    "cost_rest_e10": f"(coalesce(cost_e10, 0) % {_CREDIT_E10})",
+    "vendor_cost_credits": f"(coalesce(vendor_cost_e10, 0) / {_CREDIT_E10})",
+    "vendor_cost_rest_e10": f"(coalesce(vendor_cost_e10, 0) % {_CREDIT_E10})",
+    "unpriced_calls": "(cost_e10 IS NULL)",
+}
+# Rows of calls that came whole, as they came: a started call's latest event is never its first once it has ended.
+_AS_RECORDED = "event_position = position AND times_out_at_us IS NULL AND revision = 0"
+
+
+def _calls(table: str) -> str:
+    """The rows of calls at positions after ?1 and up to ?2 that came whole, in the columns of deltas."""
+    taken = {"part": f"position >> {PART_BITS}", "correction": "0", **FROM_CALLS}
+    columns = ", ".join(f"{taken[c]} AS {c}" if c in taken else c for c in _SUMMED)
+    return f"(SELECT {columns} FROM {table} WHERE position > ?1 AND position <= ?2 AND {_AS_RECORDED})"
+
+
+def _laid_down(table: str) -> str:
+    return f"(SELECT {', '.join(_SUMMED)} FROM {table} WHERE position > ?1 AND position <= ?2)"
+
+
+def _sources(target: Target) -> tuple[str, str, str]:
+    """All that the events after position ?1 and up to ?2 add, in the columns of deltas."""
+    return (
+        _calls(target.peer("model_calls")),
+        _calls(target.peer("model_call_versions")),
+        _laid_down(target.table(DELTAS)),
+    )
+
+
+def tail(db: apsw.Connection) -> tuple[tuple[str, str, str], tuple[int, int]]:
+    """The sources of what is not yet folded into the cells, and the positions to bind them with."""
+    position = db.execute("SELECT position FROM projections WHERE name = 'model_call_stats'").get or 0
+    return _sources(Target(db, NameTable())), (_folded(position), position)
+
+
+def _folded(position: int) -> int:
+    """Up to where a projection at this position has folded."""
+    return position // TAIL_EVENTS * TAIL_EVENTS
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    deltas = _deltas(target, target.names.calls(target.db, events))
     first, last = events[0].position, events[-1].position
-    if deltas:
-        insert(target.db, f"INSERT INTO {target.table(DELTAS)}", deltas)
-        columns = list(zip(*deltas, strict=True))[-len(MEASURES) :]
-        # A re-rate by another rate at the same price moves no sum; its cell is there in every grouping all the same.
-        used = tuple(m for m, column in zip(MEASURES, columns, strict=True) if any(column)) or ("calls",)
-        target.db.execute(_statement(target.suffix, INLINE, used, target.table(DELTAS), "position >= ?1"), (first,))
-    boundary = last // TAIL_EVENTS * TAIL_EVENTS
+    calls, versions, deltas = _sources(target)
+    here = [calls]
+    if any(type(event.data) is not ModelCallRecorded for event in events):
+        rows = _deltas(target, target.names.calls(target.db, events))
+        if rows:
+            insert(target.db, f"INSERT INTO {target.table(DELTAS)}", rows)
+        here += [versions, deltas]
+    for source in here:
+        target.db.execute(_inline(target.suffix, source), (first - 1, last))
+    boundary = _folded(last)
     if boundary >= first:
-        _fold_tail(target, boundary)
+        _fold_tail(target, (_folded(first - 1), boundary))
 
 
-def _fold_tail(target: Target, boundary: int) -> None:
-    """Fold what the tail holds up to a position into the cells.
+@lru_cache(maxsize=64)
+def _inline(suffix: str, source: str) -> str:
+    """The upsert of the roll-ups that are kept up with every group: the days are added up from the hours."""
+    hours, days = INLINE
+    keys, sums = ", ".join(_ALWAYS), ", ".join(f"sum({m}) AS {m}" for m in MEASURES)
+    shown = ", ".join(d if d in _ALWAYS else "0" for d in DIMENSIONS)
+    hour, day = f"started_at_us / {HOUR_US} * {HOUR_US}", f"bucket / {DAY_US} * {DAY_US}"
+    return (
+        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(MEASURES)}) "
+        f"WITH hours AS MATERIALIZED (SELECT {hour} AS bucket, {keys}, part, correction, {sums} "
+        f"FROM {source} GROUP BY 1, {keys}, part, correction) "
+        f"SELECT * FROM (SELECT {hours.code}, bucket, {shown}, part, correction, {', '.join(MEASURES)} FROM hours "
+        f"UNION ALL SELECT {days.code}, {day}, {shown}, part, correction, {', '.join(f'sum({m})' for m in MEASURES)} "
+        f"FROM hours GROUP BY 2, {keys}, part, correction) WHERE true {_adding(MEASURES)}"
+    )
+
+
+def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
+    """Fold what lies after one position and up to another into the cells.
 
     Users are summed out once; what remains are few cells, from which every roll-up without users is made.
     """
-    db, deltas = target.db, target.table(DELTAS)
-    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {_CELLS} ({', '.join(f'{c} INTEGER' for c in _DELTA_COLUMNS)})")
+    db = target.db
+    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {_CELLS} ({', '.join(f'{c} INTEGER' for c in _SUMMED)})")
     db.execute(f"DELETE FROM temp.{_CELLS}")
-    db.execute(_sum_out_users(deltas), (boundary,))
+    for source in _sources(target):
+        db.execute(_sum_out_users(source), stretch)
     used = _used(db)
     for rollup in BY_CELL:
-        db.execute(_statement(target.suffix, (rollup,), used, f"temp.{_CELLS}", "true"))
-    db.execute(_by_user(target.suffix, deltas), (boundary,))
-    db.execute(f"DELETE FROM {deltas} WHERE position <= ?", (boundary,))
+        db.execute(_by_cell(target.suffix, rollup, used))
+    for source in _sources(target):
+        db.execute(_by_user(target.suffix, source, used), stretch)
+    db.execute(f"DELETE FROM {target.table(DELTAS)} WHERE position <= ?", (stretch[1],))
 
 
 def _used(db: apsw.Connection) -> tuple[str, ...]:
@@ -141,13 +211,14 @@ def _used(db: apsw.Connection) -> tuple[str, ...]:
     return tuple(m for m, has in zip(MEASURES, row, strict=True) if has) or ("calls",)
 
 
-def _by_user(suffix: str, deltas: str) -> str:
-    """Deltas straight into the cells by user: few share one, so adding them up first would cost more than it saves."""
-    columns = [*DIMENSIONS, "part", "correction", *MEASURES]
+@lru_cache(maxsize=256)
+def _by_user(suffix: str, source: str, used: tuple[str, ...]) -> str:
+    """Straight into the cells by user: few calls share one, so adding them up first would cost more than it saves."""
+    columns = [*DIMENSIONS, "part", "correction", *used]
     return (
         f"INSERT INTO model_call_stats{suffix} (rollup, bucket, {', '.join(columns)}) "
         f"SELECT {BY_USER.code}, started_at_us / {HOUR_US} * {HOUR_US}, {', '.join(columns)} "
-        f"FROM {deltas} WHERE position <= ? {_adding(MEASURES)}"
+        f"FROM {source} WHERE true {_adding(used)}"
     )
 
 
@@ -155,13 +226,28 @@ def _adding(measures: Sequence[str]) -> str:
     return f"ON CONFLICT DO UPDATE SET {', '.join(f'{m} = {m} + excluded.{m}' for m in measures)}"
 
 
-def _sum_out_users(deltas: str) -> str:
+@lru_cache(maxsize=64)
+def _sum_out_users(source: str) -> str:
     kept = [dimension for dimension in DIMENSIONS if dimension != "user_id"]
     hour = f"started_at_us / {HOUR_US} * {HOUR_US}"
     return (
         f"INSERT INTO temp.{_CELLS} (started_at_us, part, correction, {', '.join([*kept, *MEASURES])}) "
         f"SELECT {hour}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
-        f"FROM {deltas} WHERE position <= ? GROUP BY 1, 2, 3, {', '.join(kept)}"
+        f"FROM {source} GROUP BY 1, 2, 3, {', '.join(kept)}"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _by_cell(suffix: str, rollup: Rollup, used: tuple[str, ...]) -> str:
+    """The upsert of a roll-up, over the measures that the cells have."""
+    # Integer division cuts towards zero, which is the floor because no start is before 1970.
+    bucket = f"started_at_us / {rollup.bucket_us} * {rollup.bucket_us}"
+    kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
+    keys = [dimension if dimension in kept else "0" for dimension in DIMENSIONS]
+    return (
+        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(used)}) "
+        f"SELECT {rollup.code}, {bucket}, {', '.join(keys)}, part, correction, {', '.join(f'sum({m})' for m in used)} "
+        f"FROM temp.{_CELLS} WHERE true GROUP BY {', '.join(['2', *kept, 'part', 'correction'])} {_adding(used)}"
     )
 
 
@@ -169,13 +255,15 @@ def _deltas(target: Target, calls: Sequence[NamedCall]) -> list[tuple[int, ...]]
     found: list[tuple[int, ...]] = []
     for event, data, names in calls:
         part = event.position >> PART_BITS
+        if isinstance(data, ModelCallRecorded | ModelCallStarted):
+            continue
         if isinstance(data, FINISHED):
-            found.append((event.position, 1, started_at_us(event, data), part, 0, *names, 1, *_measures(data)))
-            if not isinstance(data, ModelCallRecorded) and data.replaces is not None:
+            found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, 1, *_measures(data)))
+            if data.replaces is not None:
                 found.append(_taken_back(target, event.position, data.replaces.call))
         elif isinstance(data, ModelCallTimedOut):
             found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, 1, *_NOTHING, *_UNPRICED))
-        elif not isinstance(data, ModelCallStarted):
+        else:
             found.extend(_changes(target, event.position, data, names))
     return found
 
@@ -223,30 +311,9 @@ def _changes(
     return found
 
 
-@lru_cache(maxsize=1024)
-def _statement(suffix: str, rollups: tuple[Rollup, ...], used: tuple[str, ...], source: str, which: str) -> str:
-    """The upsert of some roll-ups, over the measures that a batch has: most calls leave most of them 0."""
-    selects = " UNION ALL ".join(_summed(rollup, used, source, which) for rollup in rollups)
-    return (
-        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(used)}) "
-        f"SELECT * FROM ({selects}) WHERE true {_adding(used)}"
-    )
-
-
-def _summed(rollup: Rollup, used: tuple[str, ...], source: str, which: str) -> str:
-    # Integer division cuts towards zero, which is the floor because no start is before 1970.
-    bucket = f"started_at_us / {rollup.bucket_us} * {rollup.bucket_us}"
-    kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
-    keys = [dimension if dimension in kept else "0" for dimension in DIMENSIONS]
-    return (
-        f"SELECT {rollup.code}, {bucket}, {', '.join(keys)}, part, correction, {', '.join(f'sum({m})' for m in used)} "
-        f"FROM {source} WHERE {which} GROUP BY {', '.join(['2', *kept, 'part', 'correction'])}"
-    )
-
-
 PROJECTION = Projection(
     name="model_call_stats",
-    version=2,
+    version=3,
     tables=(
         Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
         Table(
@@ -263,5 +330,5 @@ PROJECTION = Projection(
             named_view("model_call_stats", ("rollup", "bucket", *DIMENSIONS, "part", "correction", *MEASURES)),
         ),
     ),
-    needs=("names",),
+    needs=("names", "model_calls"),
 )

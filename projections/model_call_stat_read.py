@@ -11,7 +11,7 @@ import msgspec
 from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
 from projections.bulk import Value
 from projections.call_filter import FINISHED, Condition, all_of, conditions, dimension_ids, id_names, sources
-from projections.model_call_stat import DELTAS, DIMENSIONS, MEASURES, ROLLUPS, Rollup
+from projections.model_call_stat import DIMENSIONS, FROM_CALLS, MEASURES, ROLLUPS, Rollup, tail
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
@@ -27,17 +27,6 @@ Cell = tuple[int, tuple[int, ...]]
 Sums = list[int]
 Rows = list[tuple[int, ...]]
 
-_FROM_CALLS = {
-    "calls": "1",
-    "duration_ms_sum": "coalesce(duration_ms, 0)",
-    "ttfb_ms_sum": "coalesce(ttfb_ms, 0)",
-    "ttfb_calls": "ttfb_ms IS NOT NULL",
-    "cost_credits": f"coalesce(cost_e10, 0) / {_CREDIT_E10}",
-    "cost_rest_e10": f"coalesce(cost_e10, 0) % {_CREDIT_E10}",
-    "vendor_cost_credits": f"coalesce(vendor_cost_e10, 0) / {_CREDIT_E10}",
-    "vendor_cost_rest_e10": f"coalesce(vendor_cost_e10, 0) % {_CREDIT_E10}",
-    "unpriced_calls": "cost_e10 IS NULL",
-}
 _SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
 
 
@@ -70,15 +59,17 @@ def _data_range(db: apsw.Connection, dimensions: dict[Dimension, int]) -> Range:
     """
     app = dimensions.get("app")
     if app is None:
-        ends = ["SELECT min(bucket) AS low, max(bucket) AS high FROM model_call_stats WHERE rollup = 1 AND ? IS NULL"]
+        sql, bound = "SELECT min(bucket), max(bucket) FROM model_call_stats WHERE rollup = 1", ()
     else:
         day = f"started_at_us / {DAY_US} * {DAY_US}"
+        sources_, stretch = tail(db)
+        bound = (*stretch, app)
         ends = [
-            "SELECT min(bucket) AS low, max(bucket) AS high FROM model_call_stats WHERE rollup = 3 AND app = ?1",
-            f"SELECT min({day}), max({day}) FROM {DELTAS} WHERE app = ?1",
+            "SELECT min(bucket) AS low, max(bucket) AS high FROM model_call_stats WHERE rollup = 3 AND app = ?3",
+            *(f"SELECT min({day}), max({day}) FROM {source} WHERE app = ?3" for source in sources_),
         ]
-    sql = f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(ends)})"
-    ((low, high),) = cast("list[tuple[int | None, int | None]]", db.execute(sql, (app,)).fetchall())
+        sql = f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(ends)})"
+    ((low, high),) = cast("list[tuple[int | None, int | None]]", db.execute(sql, bound).fetchall())
     return (0, 0) if low is None or high is None else (low, high + DAY_US)
 
 
@@ -164,15 +155,17 @@ def _clipped(parts: list[tuple[int, int, int]], low: int, high: int) -> list[tup
 def _tail_rows(
     db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
 ) -> Iterator[tuple[int, ...]]:
-    """What the cells do not hold yet: a bounded number of deltas, summed by hour."""
+    """What the cells do not hold yet: a bounded number of calls and changes, summed by hour."""
     billed: list[Condition] = [("correction = 0", ())] if query.filter.basis == "billed" else []
     where, bound = all_of([*billed, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
     keys = ", ".join(["hour", *query.group_by, "status"])
     sums = ", ".join(f"sum({m})" for m in MEASURES)
     hour = f"started_at_us / {HOUR_US} * {HOUR_US} AS hour"
-    sql = f"SELECT {keys.replace('hour', hour, 1)}, {sums} FROM {DELTAS} WHERE {where} GROUP BY {keys}"
+    found, stretch = tail(db)
+    shown = keys.replace("hour", hour, 1)
+    sql = " UNION ALL ".join(f"SELECT {shown}, {sums} FROM {source} WHERE {where} GROUP BY {keys}" for source in found)
     lows = [low for _, low, _ in parts]
-    for started, *row in cast("Rows", db.execute(sql, bound)):
+    for started, *row in cast("Rows", db.execute(sql, (*stretch, *bound * len(found)))):
         at = bisect_right(lows, started) - 1
         if at >= 0 and started < parts[at][2]:
             yield (parts[at][0], *row)
@@ -184,7 +177,7 @@ def _call_rows(
     if not parts:
         return
     where, bound = all_of([FINISHED, *conditions(query.filter, dimensions)])
-    measures = {m: _FROM_CALLS.get(m, m) for m in MEASURES}
+    measures = {m: FROM_CALLS.get(m, m) for m in MEASURES}
     for table, which in sources(query.filter.basis):
         source = f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {which} AND {where}"
         yield from _summed(db, query, source, (_json(parts), *bound), measures)

@@ -34,15 +34,23 @@ class Names(Protocol):
 
 
 class Target(Struct):
-    """Where a batch is applied: the live tables (suffix "") or the replacement built beside them."""
+    """Where a batch is applied: the live tables (suffix "") or the replacement built beside them.
+
+    `peers` is the suffix of what it needs: a replacement takes from a replacement, if one is being built with it.
+    """
 
     db: apsw.Connection
     names: Names
     suffix: str = ""
+    peers: str = ""
 
     def table(self, name: str) -> str:
-        """The physical name of a table."""
+        """The physical name of a table of this projection."""
         return name + self.suffix
+
+    def peer(self, name: str) -> str:
+        """The physical name of a table of a projection that this one needs."""
+        return name + self.peers
 
 
 Apply = Callable[[Target, Sequence[Recorded]], None]

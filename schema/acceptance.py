@@ -82,7 +82,7 @@ _NAMES = ("provider", "model", "user_id", "account", "credential_id", "request_i
 def _check_printable(call: ModelCall | ModelCallStart | ModelCallEnd) -> None:
     # One join and one look for all of them: nearly always all are printable.
     names = (call.provider, call.model, call.user_id, call.account, call.credential_id, call.request_id, call.trace_id)
-    if "".join([name for name in names if name]).isprintable():
+    if "".join(filter(None, names)).isprintable():
         return
     bad = tuple(n for n in _NAMES if not str(getattr(call, n)).isprintable())
     raise InvalidInput(errors=tuple(FieldError(f"$.{n}", "Expected printable characters only") for n in bad))

@@ -25,7 +25,6 @@ from schema.model_call import (
 )
 from schema.times import TimeText
 
-RERATE_NOUN = "rerate"
 Reason = Annotated[str, Meta(min_length=1, max_length=1_000)]
 Basis = Literal["corrected", "billed"]
 

@@ -64,3 +64,8 @@ class Principal(Struct, frozen=True):
     key_id: str
     role: Role
     app: str | None
+
+    @property
+    def actor(self) -> str:
+        """The caller's name in events."""
+        return f"key:{self.key_id}"

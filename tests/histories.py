@@ -22,6 +22,7 @@ from ledger.migrate import migrate
 from ledger.queue import CommandQueue
 from ledger.writer import Appended, Outcome, Writer
 from projections.engine import Engine, registry
+from projections.model_call_stat import tail
 from schema.acceptance import accept
 from schema.entry import Recorded
 from schema.errors import LedgerError
@@ -298,10 +299,13 @@ def stat_cells(db: apsw.Connection) -> dict[Row, Row]:
     for row in select(db, f"SELECT {', '.join((*keys, *MEASURES))} FROM model_call_stats_named"):
         cells.add(row[: len(keys)], row[len(keys) :])
     names = dict(select(db, "SELECT id, name FROM names"))
-    tail = f"SELECT started_at_us, {', '.join((*DIMENSIONS, *MEASURES))} FROM model_call_stat_deltas"
-    for started_us, *values in select(db, tail):
-        named = {dimension: names[values[n]] for n, dimension in enumerate(DIMENSIONS)}
-        cells.count(started_us, named, values[len(DIMENSIONS) :], first=2)
+    sources, stretch = tail(db)
+    for source in sources:
+        for started_us, *values in db.execute(
+            f"SELECT started_at_us, {', '.join((*DIMENSIONS, *MEASURES))} FROM {source}", stretch
+        ):
+            named = {dimension: names[values[n]] for n, dimension in enumerate(DIMENSIONS)}
+            cells.count(started_us, named, values[len(DIMENSIONS) :], first=2)
     return cells.plain
 
 

@@ -53,6 +53,7 @@ CALLERS: dict[str, tuple[Role, str | None]] = {
     APP: ("app", APP),
     OTHER_APP: ("app", OTHER_APP),
 }
+TEST_KEY, OTHER_KEY = master_key(bytes(range(32))), master_key(bytes(32))
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 
@@ -117,7 +118,7 @@ def record(ledger: Ledger, calls: Iterable[Json], *, now_us: int = NOW_US, at_on
 
 def a_keyring(*keys: MasterKey) -> Keyring:
     """A keyring with these master keys, or with one that every test has."""
-    return Keyring(lambda: keys or (master_key(bytes(range(32))),), secrets.token_bytes)
+    return Keyring(lambda: keys or (TEST_KEY,), secrets.token_bytes)
 
 
 class Service:

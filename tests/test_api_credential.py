@@ -10,7 +10,6 @@ import pytest
 
 from ledger import data_keys
 from ledger.database import open_writer
-from ledger.keyring import master_key
 from ledger.ledger import LEDGER_FILE, Ledger
 from ops.backup import backup
 from ops.verify import verify
@@ -30,9 +29,8 @@ from tests.credentials import (
     remove,
     with_provider,
 )
-from tests.serving import Service, a_keyring, captured_log, serving
+from tests.serving import OTHER_KEY, Service, a_keyring, captured_log, serving
 
-OTHER = (master_key(bytes(32)),)
 MASKED = {"api_key": "sk-c****c592"}
 
 
@@ -326,12 +324,12 @@ def test_without_the_master_key_the_rest_goes_on(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         with_provider(service)
         create(service)
-    with serving(tmp_path, keyring=a_keyring(*OTHER)) as service:
+    with serving(tmp_path, keyring=a_keyring(OTHER_KEY)) as service:
         assert service.get(f"{CREDENTIALS}/key-1").json()["secret"] == MASKED
         for answer in (create(service), create(service, "key-2"), change(service, "key-1", secret={"api_key": "x"})):
             assert (answer.status_code, answer.json()["code"]) == (500, "secret_unreadable")
         assert change(service, "key-1", weight=3).status_code == 200
-        report = verify(tmp_path / LEDGER_FILE, keyring=a_keyring(*OTHER))
+        report = verify(tmp_path / LEDGER_FILE, keyring=a_keyring(OTHER_KEY))
         assert report.ok
         assert [note.split(":")[0] for note in report.notes] == ["1 secrets cannot be read"]
 

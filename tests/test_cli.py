@@ -30,7 +30,7 @@ from tests.serving import a_call
 
 COMMANDS = {
     "backup", "demo", "import", "init", "keys", "migrate",
-    "rebuild", "restore", "serve", "settings", "status", "sync-prices", "verify",
+    "rebuild", "restore", "rotate-key", "serve", "settings", "status", "sync-prices", "verify",
 }  # fmt: skip
 KEY = re.compile(r"ulk_[0-9a-z-]+_[A-Za-z0-9_-]{43}")
 HOST = "127.0.0.1"
@@ -160,7 +160,7 @@ def test_a_key_that_makes_no_sense_is_a_usage_error(data_dir: Path, options: tup
     ("arguments", "code"),
     [
         (("keys", "revoke", "nobody"), "not_found"),
-        (("restore", "rotate-key", "nowhere.db"), "not_found"),
+        (("restore", "nowhere.db"), "not_found"),
         (("serve", "--port", "0"), "invalid_setting"),
     ],
 )

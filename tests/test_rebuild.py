@@ -110,6 +110,20 @@ def test_a_rebuild_of_a_long_history_equals_what_it_replaces(
     check_rebuild(commands, step, tail, order, reopen)
 
 
+@pytest.mark.parametrize("order", [["model_calls", "model_call_stats"], ["model_call_stats", "model_calls"], ALL])
+def test_a_rebuild_of_both_takes_nothing_from_a_damaged_table(tmp_path: Path, order: list[str]) -> None:
+    """Statistics are folded from the calls being rebuilt, not from the live rows that are to be replaced."""
+    with pytest.MonkeyPatch.context() as patch, written(tmp_path, random_history(1, 200)) as db:
+        patch.setattr(model_call_stat, "TAIL_EVENTS", 50)
+        patch.setattr(rebuild, "STEP_EVENTS_MAX", 40)
+        engine = Engine(db)
+        rebuild.rebuild_together(db, engine, list(registry().values()))  # by the shorter tail
+        before = tables(db)
+        db.execute("UPDATE model_calls SET input_tokens = input_tokens + 1, model = model + 1")
+        rebuild.rebuild_together(db, engine, [registry()[name] for name in order])
+        assert tables(db) == before
+
+
 def test_names_keep_their_ids(tmp_path: Path) -> None:
     """A rebuilt dictionary gives every name the id it had, so nothing that refers to it moves."""
     with written(tmp_path, random_history(1, 200)) as db:

@@ -14,7 +14,7 @@ from api.openapi import documented
 from api.respond import JSON, json
 from api.services import services_of
 from schema.correction import CorrectModelCall, ModelCallVoided, PostedCorrection
-from schema.errors import FieldError, InvalidInput, LedgerError
+from schema.errors import FieldError, InvalidInput
 from schema.model_call import CostStatus
 from schema.model_call_view import rating_of
 from schema.times import format_time
@@ -55,12 +55,10 @@ async def correct_model_call(request: Request[Any, Any, Any], call_id: FromPath[
     if posted.void == (posted.set is not None):
         raise InvalidInput(errors=(FieldError("$.set", "Expected either `set` or `void`: true"),))
     command = CorrectModelCall(
-        actor=f"key:{principal.key_id}", received_at_us=services.clock(), id=call_id, app=app, correction=posted,
+        actor=principal.actor, received_at_us=services.clock(), id=call_id, app=app, correction=posted,
         policy=services.settings.rating_policy,
     )  # fmt: skip
-    (outcome,) = await services.ledger.execute([command], len(data))
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    outcome = await services.ledger.execute_one(command, len(data))
     recorded = outcome.recorded
     assert recorded is not None
     rating = rating_of(recorded.data)

@@ -70,11 +70,11 @@ async def post_model_calls(request: AnyRequest) -> ASGIApp:
     content_type = bodies.content_type(request)
     params = query.parse(request, BatchParams)
     data = await bodies.read(request, services.settings.body_bytes_max)
-    arrival = Arrival(principal_of(request), services.clock(), services.settings.rating_policy)
+    principal = principal_of(request)
+    arrival = Arrival(principal, principal.actor, services.clock(), services.settings.rating_policy)
     if content_type == JSON and data.lstrip()[:1] != b"[":
         command = bodies.one(data, arrival)
-        outcomes = await services.ledger.execute([command], len(data))
-        return _receipt(outcomes[0])
+        return _receipt(await services.ledger.execute_one(command, len(data)))
     read = bodies.array if content_type == JSON else bodies.ndjson
     items = read(data, arrival, services.settings.batch_items_max)
     return json(await _post_batch(services, items, len(data), failures_only=params.items == "failures"), 207)
@@ -105,9 +105,7 @@ def _item_result(index: int, id_: str | None, outcome: Outcome) -> ItemResult:
     return ItemResult(index, id_, "conflict" if isinstance(error, IdConflict) else "rejected", None, problem(error))
 
 
-def _receipt(outcome: Outcome) -> ASGIApp:
-    if isinstance(outcome, LedgerError):
-        raise outcome
+def _receipt(outcome: Appended) -> ASGIApp:
     assert outcome.recorded is not None
     return json(receipt(outcome.recorded, duplicate=outcome.duplicate), 200 if outcome.duplicate else 201)
 
@@ -125,10 +123,8 @@ async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIA
     call.id = _same_id(call_id, call.id)
     call.app = _required_app(own_app(principal, call.app))
     now_us = services.clock()
-    command = StartModelCall(
-        f"key:{principal.key_id}", now_us, accept(call, now_us), services.settings.call_timeout_us, call
-    )
-    return _receipt((await services.ledger.execute([command], len(data)))[0])
+    command = StartModelCall(principal.actor, now_us, accept(call, now_us), services.settings.call_timeout_us, call)
+    return _receipt(await services.ledger.execute_one(command, len(data)))
 
 
 @post(
@@ -160,8 +156,8 @@ async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> ASG
     app = _required_app(own_app(principal, end.app))
     accept_details(end)
     policy = services.settings.rating_policy
-    command = FinishModelCall(f"key:{principal.key_id}", services.clock(), id_, app, status, end, policy)
-    return _receipt((await services.ledger.execute([command], len(data)))[0])
+    command = FinishModelCall(principal.actor, services.clock(), id_, app, status, end, policy)
+    return _receipt(await services.ledger.execute_one(command, len(data)))
 
 
 _starts = msgspec.json.Decoder(ModelCallStart)

@@ -1,18 +1,18 @@
 """What calls cost: set rates, mark them, re-price many, read them, their history, and the public prices."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromPath
 from litestar.types import ASGIApp
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from api import body as bodies
 from api import query
 from api.auth import ADMINS, OPERATORS, READERS, principal_of
 from api.openapi import documented
-from api.query import Limit
+from api.query import PageParams
 from api.respond import JSON, json
 from api.services import services_of
 from ledger import rate_reads
@@ -22,7 +22,7 @@ from ledger.rate_reads import Place
 from ledger.repricing import accept_repricing, bare
 from ledger.writer import Appended
 from projections.model_rate import RateFilter
-from schema.errors import FieldError, InvalidInput, LedgerError
+from schema.errors import FieldError, InvalidInput
 from schema.ids import CLIENT_ID_PATTERN, ClientId, Name
 from schema.model_call import CallType
 from schema.model_rate import (
@@ -42,15 +42,9 @@ from schema.times import format_time
 
 T = TypeVar("T", bound=Struct)
 AnyRequest = Request[Any, Any, Any]
-Cursor = Annotated[str, Meta(max_length=1_000)]
 
 
-class _Paged(Struct, kw_only=True, forbid_unknown_fields=True):
-    limit: Limit | None = None
-    cursor: Cursor | None = None
-
-
-class RateListParams(_Paged, kw_only=True, forbid_unknown_fields=True):
+class RateListParams(PageParams, kw_only=True, forbid_unknown_fields=True):
     """Rates, newest first. `current`: whether it is the one that holds now for its provider, model and type."""
 
     provider: Name | None = None
@@ -61,7 +55,7 @@ class RateListParams(_Paged, kw_only=True, forbid_unknown_fields=True):
     deprecated: bool | None = None
 
 
-class RateHistoryParams(_Paged, kw_only=True, forbid_unknown_fields=True):
+class RateHistoryParams(PageParams, kw_only=True, forbid_unknown_fields=True):
     """Which model's rates; `provider` and `model` are required."""
 
     provider: Name | None = None
@@ -69,7 +63,7 @@ class RateHistoryParams(_Paged, kw_only=True, forbid_unknown_fields=True):
     type: CallType | None = None
 
 
-class PriceParams(_Paged, kw_only=True, forbid_unknown_fields=True):
+class PriceParams(PageParams, kw_only=True, forbid_unknown_fields=True):
     """Which models' prices."""
 
     provider: Name | None = None
@@ -95,17 +89,10 @@ async def _decoded(request: AnyRequest, decoder: "msgspec.json.Decoder[T]") -> T
 
 async def _executed(request: AnyRequest, command: Command) -> Appended:
     length = int(request.headers.get("content-length", "0"))
-    (outcome,) = await services_of(request.app).ledger.execute([command], length)
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return outcome
+    return await services_of(request.app).ledger.execute_one(command, length)
 
 
-def _actor(request: AnyRequest) -> str:
-    return f"key:{principal_of(request).key_id}"
-
-
-def _place(params: _Paged) -> Place:
+def _place(params: PageParams) -> Place:
     return Place(params.cursor, bounded_limit(params.limit))
 
 
@@ -123,7 +110,9 @@ async def post_model_rate(request: AnyRequest) -> ASGIApp:
     rate = ModelRateSet(**{name: getattr(posted, name) for name in ModelRate.__struct_fields__})
     accept_rate(rate)
     now_us = services_of(request.app).clock()
-    outcome = await _executed(request, SetModelRate(actor=_actor(request), received_at_us=now_us, rate=rate))
+    outcome = await _executed(
+        request, SetModelRate(actor=principal_of(request).actor, received_at_us=now_us, rate=rate)
+    )
     recorded = outcome.recorded
     assert recorded is not None
     assert isinstance(recorded.data, ModelRateSet)
@@ -145,7 +134,9 @@ async def deprecate_model_rate(request: AnyRequest, rate_id: FromPath[str]) -> A
     if data.reason is not None and not data.reason.isprintable():
         raise InvalidInput(errors=(FieldError("$.reason", "Expected printable characters only"),))
     now_us = services_of(request.app).clock()
-    outcome = await _executed(request, DeprecateModelRate(actor=_actor(request), received_at_us=now_us, data=data))
+    outcome = await _executed(
+        request, DeprecateModelRate(actor=principal_of(request).actor, received_at_us=now_us, data=data)
+    )
     recorded = outcome.recorded
     assert recorded is not None
     receipt = MarkReceipt(
@@ -181,7 +172,7 @@ async def reprice_model_rates(request: AnyRequest) -> ASGIApp:
     if posted.dry_run:
         preview = await readers.run(rate_reads.repricing_preview, wanted, now_us)
         return json(msgspec.structs.replace(preview, dry_run=True))
-    command = RepriceModelRates(actor=_actor(request), received_at_us=now_us, request=wanted)
+    command = RepriceModelRates(actor=principal_of(request).actor, received_at_us=now_us, request=wanted)
     outcome = await _executed(request, command)
     if outcome.recorded is None:
         return json(await readers.run(rate_reads.repricing_preview, wanted, now_us))

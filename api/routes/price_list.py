@@ -34,7 +34,7 @@ async def sync_price_list(request: AnyRequest) -> ASGIApp:
     listed, offered = await price_following.load(_source(services))
     readers = services.ledger.readers
     found = await readers.run(followers, offered)
-    actor = f"key:{principal_of(request).key_id}"
+    actor = principal_of(request).actor
     reports: list[SyncReport] = []
     for follower in selected(found, offered, wanted.providers):
         # One provider at a time, so that others' writes come in between.

@@ -18,7 +18,7 @@ from ledger import reads
 from ledger.rate_book import RateBook
 from schema.acceptance import accept_instant
 from schema.correction import Reason
-from schema.errors import FieldError, InvalidInput, LedgerError
+from schema.errors import FieldError, InvalidInput
 from schema.paging import Page, bounded_limit
 from schema.rerate import (
     PostedRerate,
@@ -60,10 +60,8 @@ async def post_rerate(request: AnyRequest) -> ASGIApp:
         raise InvalidInput(errors=(FieldError("$.to", "Expected a time after `from`"),))
     if posted.dry_run:
         return json(await _dry_run(services, started))
-    command = StartRerate(actor=f"key:{principal_of(request).key_id}", received_at_us=services.clock(), rerate=started)
-    (outcome,) = await services.ledger.execute([command], 0)
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    command = StartRerate(actor=principal_of(request).actor, received_at_us=services.clock(), rerate=started)
+    outcome = await services.ledger.execute_one(command)
     services.rerater.wake()
     return json(await services.ledger.readers.run(reads.rerate, posted.id), 200 if outcome.duplicate else 201)
 
@@ -107,12 +105,10 @@ async def revert_rerate(request: AnyRequest, rerate_id: FromPath[str]) -> ASGIAp
     data = await bodies.read(request, services.settings.body_bytes_max)
     reason = bodies.decode(data, _revert).reason if data.strip() else None
     command = RevertRerate(
-        actor=f"key:{principal_of(request).key_id}", received_at_us=services.clock(),
+        actor=principal_of(request).actor, received_at_us=services.clock(),
         data=RerateReverting(id=rerate_id, reason=reason),
     )  # fmt: skip
-    (outcome,) = await services.ledger.execute([command], 0)
-    if isinstance(outcome, LedgerError):
-        raise outcome
+    outcome = await services.ledger.execute_one(command)
     services.rerater.wake()
     return json(await services.ledger.readers.run(reads.rerate, rerate_id), 200 if outcome.duplicate else 201)
 

@@ -1,11 +1,11 @@
 -- State: rows that are neither events nor derived from them, written only in the writer's transaction.
 -- Columns are in the order of the fields of the rows in ledger/lease_state.py.
-CREATE TABLE state_commits (
+CREATE TABLE IF NOT EXISTS state_commits (
     writer   TEXT NOT NULL UNIQUE,
     commits  INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE lease_head (
+CREATE TABLE IF NOT EXISTS lease_head (
     id        INTEGER PRIMARY KEY CHECK (id = 1),
     sequence  INTEGER NOT NULL,
     last_us   INTEGER NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE lease_head (
     pruned_us INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE credential_rotation (
+CREATE TABLE IF NOT EXISTS credential_rotation (
     credential          TEXT PRIMARY KEY,
     provider            TEXT NOT NULL,
     current             INTEGER NOT NULL,
@@ -25,9 +25,9 @@ CREATE TABLE credential_rotation (
     last_leased_us      INTEGER,
     events              INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX credential_rotation_rechecks ON credential_rotation (recheck_at_us) WHERE recheck_at_us IS NOT NULL;
+CREATE INDEX IF NOT EXISTS credential_rotation_rechecks ON credential_rotation (recheck_at_us) WHERE recheck_at_us IS NOT NULL;
 
-CREATE TABLE credential_usage (
+CREATE TABLE IF NOT EXISTS credential_usage (
     credential    TEXT NOT NULL,
     kind          TEXT NOT NULL CHECK (kind IN ('day', 'month')),
     period        TEXT NOT NULL,
@@ -49,7 +49,7 @@ CREATE TABLE credential_usage (
 ) STRICT, WITHOUT ROWID;
 
 -- In the order in which they were made, which is the order of time, so that old ones go from one end.
-CREATE TABLE leases (
+CREATE TABLE IF NOT EXISTS leases (
     id              TEXT NOT NULL UNIQUE,
     sequence        INTEGER PRIMARY KEY,
     credential      TEXT NOT NULL,
@@ -66,13 +66,13 @@ CREATE TABLE leases (
     reported_at_us  INTEGER
 ) STRICT;
 
-CREATE TABLE provider_rotation (
+CREATE TABLE IF NOT EXISTS provider_rotation (
     provider       TEXT PRIMARY KEY,
     failures       INTEGER NOT NULL,
     cool_until_us  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE model_rotation (
+CREATE TABLE IF NOT EXISTS model_rotation (
     model     TEXT PRIMARY KEY,
     provider  TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -10,7 +10,6 @@ from ops.initialise import add_key
 from ops.settings import Settings
 from ops.terminal import answer, note, takes_json, takes_settings
 from projections.key import list_keys
-from schema.errors import LedgerError
 from schema.ids import AppId, Name
 from schema.key import KeyView, RevokeKey, Role
 
@@ -84,9 +83,7 @@ def revoke(settings: Settings, key_id: str, *, reason: str | None, as_json: bool
     require_ledger(settings)
     with opened(settings) as ledger:
         command = RevokeKey(actor=keys.ACTOR, received_at_us=clock_us(), id=key_id, reason=reason)
-        [outcome] = ledger.execute_now([command])
-    if isinstance(outcome, LedgerError):
-        raise outcome
+        outcome = ledger.execute_one_now(command)
     note(f"Key {key_id} {'was revoked before' if outcome.duplicate else 'is revoked'}")
     if as_json:
         answer({"id": key_id, "duplicate": outcome.duplicate}, "", as_json=True)

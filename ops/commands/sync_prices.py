@@ -10,7 +10,6 @@ from ops.keys import ACTOR
 from ops.price_list import installed
 from ops.settings import Settings
 from ops.terminal import answer, note, progress_bar, takes_json, takes_settings
-from schema.errors import LedgerError
 from schema.price_list import SyncPriceList, SyncReport
 
 ITEMS_SHOWN_MAX = 50
@@ -43,11 +42,9 @@ def _would(ledger: Ledger, wanted: SyncPriceList) -> SyncReport:
 
 
 def _sync(ledger: Ledger, wanted: SyncPriceList) -> SyncReport:
-    (outcome,) = ledger.execute_now([wanted])
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    assert isinstance(outcome.report, SyncReport)
-    return outcome.report
+    report = ledger.execute_one_now(wanted).report
+    assert isinstance(report, SyncReport)
+    return report
 
 
 def _tell(report: SyncReport, name: str, *, dry_run: bool, as_json: bool) -> None:
