@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from api import price_following
+from api import lease_upkeep, price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
@@ -19,6 +19,7 @@ from api.routes import (
     estimate,
     event,
     health,
+    lease,
     model,
     model_call,
     model_call_stat,
@@ -46,6 +47,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *model_call_stat.ROUTES,
     *provider.ROUTES,
     *credential.ROUTES,
+    *lease.ROUTES,
     *model.ROUTES,
     *model_rate.ROUTES,
     *price_list.ROUTES,
@@ -57,11 +59,16 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
 
 
 def create_app(
-    ledger: Ledger, settings: ApiSettings, clock: Callable[[], int], prices: PriceListSource | None = None
+    ledger: Ledger,
+    settings: ApiSettings,
+    clock: Callable[[], int],
+    prices: PriceListSource | None = None,
+    probe: lease_upkeep.CredentialProbe | None = None,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
-    `prices` is the list that providers can follow; without one, nothing is synced.
+    `prices` is the list that providers can follow; without one, nothing is synced. `probe` looks at credentials that
+    errors disabled; without one, they are enabled by hand.
     """
 
     @asynccontextmanager
@@ -69,7 +76,13 @@ def create_app(
         ledger.open(clock())
         services = Services(ledger, settings, clock, prices)
         app.state[SERVICES] = services
-        work = (_sweep_forever(services), services.rerater.run(), price_following.forever(services))
+        work = (
+            _sweep_forever(services),
+            services.rerater.run(),
+            price_following.forever(services),
+            lease_upkeep.recheck_forever(services, probe),
+            lease_upkeep.prune_forever(services),
+        )
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield

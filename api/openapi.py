@@ -28,6 +28,7 @@ _PATH_TYPES: dict[str, Any] = {
     "provider_id": ClientId,
     "model_id": ClientId,
     "credential_id": ClientId,
+    "lease_id": ClientId,
     "rate_id": ClientId,
     "rerate_id": ClientId,
 }

@@ -12,6 +12,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
 
     call_timeout_us: int = 1_800 * SECOND_US
     sweep_interval_s: float = 30.0
+    recheck_interval_s: float = 1.0
     sse_heartbeat_s: float = 15.0
     sse_streams_max: int = 100
     body_bytes_max: int = 16 * 1024 * 1024

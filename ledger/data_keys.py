@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from ledger.decision import Write
+from ledger.state import Write
 from schema.sealed import WrappedKey
 
 _COLUMNS = "id, subject, master_key_id, nonce, wrapped"

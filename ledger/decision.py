@@ -16,8 +16,10 @@ from msgspec import Struct
 
 import ledger.commands
 from ledger import journal
+from ledger.credential_book import CredentialBook
 from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
+from ledger.state import State, Write
 from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
 from schema.errors import SecretUnreadable
@@ -27,29 +29,20 @@ Command = Struct
 Key = tuple[str, str]
 
 
-class Write(Struct, frozen=True):
-    """A change of state: one statement, run in the transaction of its group after the events are applied.
-
-    `erased` is the id of a data key that it destroys.
-    """
-
-    sql: str
-    bindings: tuple[str | int | bytes | None, ...]
-    erased: str | None = None
-
-
 class Decision(Struct):
     """The events of a command, all or none; or, for a repeated command, the event it got the first time.
 
-    `report` is for the caller alone: what was found while deciding and is in no event. `writes` change state; a command
-    that makes no events but has some must give the same when it is decided again, because after a failed COMMIT only
-    events tell whether it happened.
+    `report` is for the caller alone: what was found while deciding and is in no event. `state` are the rows of state
+    tables as they are to be, `writes` changes of state that are no rows of such a table; a command that changes state
+    alone says whether that was `repeated`.
     """
 
     events: list[NewEvent]
     first: Recorded | None = None
     report: Struct | None = None
+    state: Sequence[Struct] = ()
     writes: Sequence[Write] = ()
+    repeated: bool = False
 
 
 class WorkingSet:
@@ -59,8 +52,14 @@ class WorkingSet:
     event of a thing by its source and id, and the `holders`, ids of the live things that have a name or refer to one.
     """
 
-    def __init__(self, rates: RateBook | None = None, keyring: Keyring | None = None) -> None:
+    def __init__(
+        self,
+        rates: RateBook | None = None,
+        keyring: Keyring | None = None,
+        credentials: CredentialBook | None = None,
+    ) -> None:
         self.rates = rates or RateBook()
+        self.credentials = credentials or CredentialBook()
         self._keyring = keyring
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
@@ -70,6 +69,7 @@ class WorkingSet:
         self.rate_rows: list[RateRow] = []
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
+        self.state = State()
         # Data keys by subject, and the master key that wraps new ones.
         self.data_keys: dict[str, WrappedKey] = {}
         self.master_key_id: str | None = None
@@ -149,10 +149,14 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
 
 
 def load_group(
-    db: apsw.Connection, commands: Sequence[Command], rates: RateBook | None = None, keyring: Keyring | None = None
+    db: apsw.Connection,
+    commands: Sequence[Command],
+    rates: RateBook | None = None,
+    keyring: Keyring | None = None,
+    credentials: CredentialBook | None = None,
 ) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet(rates, keyring)
+    working_set = WorkingSet(rates, keyring, credentials)
     by_type: dict[type[Command], list[Command]] = defaultdict(list)
     for command in commands:
         by_type[type(command)].append(command)

@@ -6,7 +6,8 @@ import apsw
 from msgspec import Struct
 
 from ledger import data_keys, keyring
-from ledger.decision import WorkingSet, Write
+from ledger.decision import WorkingSet
+from ledger.state import Write
 from schema.errors import SecretUnreadable
 from schema.sealed import Drawn, Sealed
 

@@ -17,6 +17,7 @@ from ledger.rebuild import Progress, quiet
 from ops.faults import Fault, Faults
 from ops.verify_data_keys import check_data_keys
 from ops.verify_journal import JournalCheck, check_journal
+from ops.verify_leases import check_leases
 from ops.verify_projections import ProjectionCheck, check_projections
 from ops.verify_schema import check_schema
 from schema.errors import LedgerError
@@ -68,6 +69,7 @@ def _verify(connect: Callable[[], apsw.Connection], progress: Progress, keyring:
                 check_journal(db, journal, faults, progress)
                 check_projections(db, journal.size, checks, faults, progress)
                 check_data_keys(db, keyring, faults, notes)
+                check_leases(db, faults, notes)
                 _check_pages(db, faults, progress)
         finally:
             db.close()

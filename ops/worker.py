@@ -17,6 +17,7 @@ from api.app import create_app as create_api
 from api.services import services_of
 from ops import logs
 from ops.bootstrap import api_settings, clock_us, make_ledger
+from ops.credential_probe import ModelListProbe
 from ops.price_list import installed
 from ops.settings import load
 
@@ -28,7 +29,7 @@ def create_app() -> Litestar:
     settings = load(os.environ)
     logs.configure(settings.log_level, settings.log_format)
     _calm_the_collector()
-    app = create_api(make_ledger(settings), api_settings(settings), clock_us, installed())
+    app = create_api(make_ledger(settings), api_settings(settings), clock_us, installed(), ModelListProbe())
     if multiprocessing.parent_process() is not None:
         # SIGTERM waits until there is a handler that will not lose it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

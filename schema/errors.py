@@ -200,6 +200,21 @@ class RerateUnfinished(LedgerError):
     hint = "GET /v1/rerates/{id} tells its status; a completed one can be reverted, once."
 
 
+class NoCredential(LedgerError):
+    """No credential can be lent now."""
+
+    code = "no_credential"
+    hint = "The detail counts why; add or enable a credential, raise a limit, or wait as Retry-After says."
+    retryable = True
+
+
+class AlreadyReported(LedgerError):
+    """The lease was reported before with another outcome."""
+
+    code = "already_reported"
+    hint = "A lease ends once; the first report stands."
+
+
 class Overloaded(LedgerError):
     """The queue is full; nothing of this request was stored."""
 

@@ -24,6 +24,7 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.lease_upkeep import CredentialProbe
 from api.settings import ApiSettings
 from ledger.database import open_reader
 from ledger.keyring import Keyring, MasterKey, master_key
@@ -176,11 +177,13 @@ def serving(
     settings: ApiSettings = QUIET,
     queue: CommandQueue | None = None,
     keyring: Keyring | None = None,
+    probe: CredentialProbe | None = None,
 ) -> Generator[Service, None, None]:
     """The service over a ledger with a key for each caller, inside this process."""
     clock = Clock()
     ledger = Ledger(data_dir, durability="os", queue=queue, keyring=keyring or a_keyring())
-    with TestClient(create_app(ledger, settings, clock), raise_server_exceptions=False) as client:
+    app = create_app(ledger, settings, clock, probe=probe)
+    with TestClient(app, raise_server_exceptions=False) as client:
         add_keys(ledger)
         yield Service(ledger, client, clock)
 

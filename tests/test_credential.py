@@ -10,6 +10,7 @@ from ledger import data_keys
 from ledger.commands import credential as commands
 from ledger.database import open_writer
 from ledger.decision import Command, WorkingSet
+from ledger.lease_state import ROTATIONS
 from ledger.ledger import LEDGER_FILE, Ledger
 from ledger.queue import CommandQueue
 from ledger.writer import Appended, Writer
@@ -35,7 +36,7 @@ from schema.event import type_of
 from schema.sealed import Drawn, Sealed
 from tests.catalogue import create_provider, delete_provider
 from tests.disk import Disk
-from tests.histories import ACTOR, NOON_US, create_file, entries, kind_of, kinds, open_ledger, reading, select
+from tests.histories import ACTOR, NOON_US, create_file, entries, kind_of, kinds, open_ledger, reading, scratch, select
 from tests.serving import OTHER_KEY, TEST_KEY, a_keyring
 
 PROVIDERS = ("p", "q")
@@ -147,6 +148,8 @@ def test_enabling_by_hand_what_failed_restores_it() -> None:
         ws = WorkingSet()
         ws.latest[SOURCE, "a"] = Recorded(2, 0, SOURCE, "a/disable/1", type_of(data), "credential/a", 0, ACTOR, data)
         ws.read[CREDENTIAL.table, "a"] = content_of(data)
+        with scratch() as db:
+            ws.state.load(db, ROTATIONS, [("a",)])
         [event] = commands.change(ws, change("a", enabled=enabled)).events
         return event.data
 

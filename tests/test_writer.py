@@ -14,6 +14,7 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from ledger import decision, writer
+from ledger.credential_book import CredentialBook
 from ledger.database import write
 from ledger.decision import Command, Decision, WorkingSet
 from ledger.keyring import Keyring
@@ -358,9 +359,13 @@ def test_after_each_group_the_working_set_equals_the_tables(commands: list[Comma
         watched.sets = []
 
         def load_group(
-            db: apsw.Connection, group: Sequence[Command], rates: RateBook, keyring: Keyring | None
+            db: apsw.Connection,
+            group: Sequence[Command],
+            rates: RateBook,
+            keyring: Keyring | None,
+            credentials: CredentialBook,
         ) -> WorkingSet:
-            watched.sets.append(decision.load_group(db, group, rates, keyring))
+            watched.sets.append(decision.load_group(db, group, rates, keyring, credentials))
             return watched.sets[-1]
 
         patch.setattr(writer, "load_group", load_group)

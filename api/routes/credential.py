@@ -1,5 +1,6 @@
 """Credentials: the secrets of providers, sealed when they come in and only ever shown masked."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from api.catalogue import CONDITION, TAGGED, actor_of
 from api.openapi import documented
 from api.respond import Answer, json
 from api.services import services_of
-from ledger import credential_reads
+from ledger import catalogue_reads, credential_reads, lease_reads
 from ledger.decision import Command
 from projections import credential as rows
 from projections.bucket import zone
@@ -35,6 +36,7 @@ from schema.credential import (
     check_credential,
 )
 from schema.ids import ClientId, Name
+from schema.lease import CredentialDetails
 from schema.paging import Page, bounded_limit
 from schema.provider import PROVIDER
 from schema.sealed import Drawn
@@ -108,7 +110,7 @@ async def create_credential(request: AnyRequest, provider_id: FromPath[str]) -> 
     "/v1/providers/{provider_id:str}/credentials",
     **documented(
         OPERATORS, "List a provider's credentials", query=ProviderCredentialListParams,
-        responses={200: Page[CredentialView]},
+        responses={200: Page[CredentialDetails]},
     ),
 )  # fmt: skip
 async def list_provider_credentials(request: AnyRequest, provider_id: FromPath[str]) -> ASGIApp:
@@ -120,7 +122,7 @@ async def list_provider_credentials(request: AnyRequest, provider_id: FromPath[s
 
 @get(
     "/v1/credentials",
-    **documented(OPERATORS, "List credentials", query=CredentialListParams, responses={200: Page[CredentialView]}),
+    **documented(OPERATORS, "List credentials", query=CredentialListParams, responses={200: Page[CredentialDetails]}),
 )
 async def list_credentials(request: AnyRequest) -> ASGIApp:
     """By priority and id, secrets masked; deleted ones only with `deleted=true`."""
@@ -130,13 +132,16 @@ async def list_credentials(request: AnyRequest) -> ASGIApp:
 
 @get(
     "/v1/credentials/{credential_id:str}",
-    **documented(OPERATORS, "Read one credential", query=query.NoParams, responses={200: CredentialView}, sends=TAGGED),
+    **documented(
+        OPERATORS, "Read one credential", query=query.NoParams, responses={200: CredentialDetails}, sends=TAGGED
+    ),
 )
 async def get_credential(request: AnyRequest, credential_id: FromPath[str]) -> ASGIApp:
     """As it is now, its secret masked; deleted ones too. An erased one has none any more."""
     query.parse(request, query.NoParams)
     stand = await catalogue.show(request, CREDENTIAL, credential_id)
-    return catalogue.tagged(_shown(stand), stand)
+    [details] = await _detailed(request, [stand])
+    return catalogue.tagged(details, stand)
 
 
 @patch(
@@ -207,8 +212,20 @@ async def get_credential_history(request: AnyRequest, credential_id: FromPath[st
 
 
 async def _listed(request: AnyRequest, params: ProviderCredentialListParams, provider: str | None) -> ASGIApp:
-    page = params.cursor, params.limit
-    return json(await catalogue.listed(request, CREDENTIAL, rows.conditions(params, provider), page, _shown))
+    readers, limit = services_of(request.app).ledger.readers, bounded_limit(params.limit)
+    conditions = rows.conditions(params, provider)
+    found = await readers.run(catalogue_reads.page, CREDENTIAL, conditions, params.cursor, limit)
+    return json(Page(items=await _detailed(request, found.items), next_cursor=found.next_cursor))
+
+
+async def _detailed(request: AnyRequest, stands: Sequence[Stand]) -> list[CredentialDetails]:
+    services = services_of(request.app)
+    contents = [stand.content for stand in stands]
+    figures = await services.ledger.readers.run(lease_reads.figures, contents, services.clock())
+    return [
+        CredentialDetails(**_fields(stand), **msgspec.structs.asdict(figure))
+        for stand, figure in zip(stands, figures, strict=True)
+    ]
 
 
 async def _changed(request: AnyRequest, command: Command) -> Answer:

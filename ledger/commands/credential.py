@@ -6,9 +6,11 @@ from typing import Any
 import apsw
 from msgspec import UNSET
 
-from ledger import catalogue, data_keys, sealing
-from ledger.decision import Decision, WorkingSet, Write, handles
+from ledger import catalogue, credential_cure, data_keys, lease_choice, lease_load, sealing
+from ledger.decision import Decision, WorkingSet, handles
+from ledger.lease_state import ROTATIONS, RotationRow
 from ledger.sealing import Kept, Sealing
+from ledger.state import Write
 from projections import credential as rows
 from schema.acceptance import differing_fields
 from schema.credential import (
@@ -99,8 +101,10 @@ def _different(ws: WorkingSet, command: CreateCredential, first: Any) -> list[st
 def _load(
     db: apsw.Connection, ws: WorkingSet, commands: Sequence[ChangeCredential | DeleteCredential | EraseCredential]
 ) -> None:
+    lease_load.load_base(db, ws)
     for command in commands:
         content: Credential | None = catalogue.load(db, ws, CREDENTIAL, command.id)
+        ws.state.load(db, ROTATIONS, [(command.id,)])
         sealing.load(db, ws, [subject_of(command.id)])
         if content is not None:
             ws.read[_TABLE, command.id] = content
@@ -127,8 +131,20 @@ def change(ws: WorkingSet, command: ChangeCredential) -> Decision:
         if restored
         else CredentialChanged(**fields, replaces=latest.position)
     )
-    id_ = f"{command.id}/{verb}/{latest.position}"
-    return Decision([catalogue.event_of(CREDENTIAL, command, id_, command.id, data)], writes=kept.writes)
+    event = catalogue.event_of(CREDENTIAL, command, f"{command.id}/{verb}/{latest.position}", command.id, data)
+    return Decision([event], writes=kept.writes, state=_mended(ws, before, after))
+
+
+def _mended(ws: WorkingSet, before: Credential, after: Credential) -> list[RotationRow]:
+    """Enabled by hand, or with another secret, it has not failed yet; out of use by hand, it is not looked at again."""
+    row = ws.state.get(RotationRow, before.id)
+    if row is None:
+        return []
+    if after.disabled_reason not in {None, "manual"}:
+        return [] if after.secret == before.secret else [credential_cure.forgiven(row, lease_choice.head_of(ws))]
+    if after.enabled == before.enabled and after.secret == before.secret:
+        return []
+    return [credential_cure.cured(row, lease_choice.head_of(ws))]
 
 
 def _given(command: ChangeCredential) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import apsw
 
 from ledger import data_keys, sealing
-from ledger.decision import Decision, WorkingSet, Write, handles
+from ledger.decision import Decision, WorkingSet, handles
+from ledger.state import Write
 from schema.data_key import AdoptMasterKey, RewrapDataKeys, Rewrapped
 from schema.errors import SecretUnreadable
 from schema.sealed import WrappedKey

@@ -1,11 +1,13 @@
 """Providers: created, changed, deleted unless a model or a credential refers to one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
 from ledger import catalogue
 from ledger.decision import Decision, WorkingSet, handles
+from ledger.lease_state import PROVIDER_ROTATIONS, ProviderRotationRow
 from schema.credential import CREDENTIAL
 from schema.errors import FieldError, InUse, NameTaken
 from schema.model import MODEL
@@ -33,17 +35,22 @@ def create(ws: WorkingSet, command: CreateProvider) -> Decision:
 def _load_changed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ChangeProvider]) -> None:
     for command in commands:
         catalogue.load(db, ws, PROVIDER, command.id)
+        ws.state.load(db, PROVIDER_ROTATIONS, [(command.id,)])
         if isinstance(command.change.name, str):
             catalogue.load_holder(db, ws, PROVIDER, command.id, name=command.change.name)
 
 
 @handles(ChangeProvider, _load_changed, alone=True)
 def change(ws: WorkingSet, command: ChangeProvider) -> Decision:
-    """A provider is changed, if anything differs."""
+    """A provider is changed, if anything differs. Enabling it forgets what it failed by."""
+    before: Any = ws.latest.get((PROVIDER.source, command.id))
     provider = catalogue.changed(ws, PROVIDER, command)
     check_region(provider)
     _require_free_name(ws, provider)
-    return catalogue.replaced(ws, PROVIDER, command, provider)
+    decision = catalogue.replaced(ws, PROVIDER, command, provider)
+    if provider.enabled and not before.data.enabled and ws.state.get(ProviderRotationRow, command.id) is not None:
+        decision.state = [ProviderRotationRow(command.id)]
+    return decision
 
 
 def _load_deleted(db: apsw.Connection, ws: WorkingSet, commands: Sequence[DeleteProvider]) -> None:
