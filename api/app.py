@@ -10,16 +10,18 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from api import price_following
+from api import lease_upkeep, price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
     call_export,
     correction,
+    credential,
     dashboard,
     estimate,
     event,
     health,
+    lease,
     live_call,
     model,
     model_call,
@@ -48,6 +50,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *rerate.ROUTES,
     *model_call_stat.ROUTES,
     *provider.ROUTES,
+    *credential.ROUTES,
+    *lease.ROUTES,
     *model.ROUTES,
     *model_rate.ROUTES,
     *price_list.ROUTES,
@@ -62,17 +66,20 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
 )
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what one process is put together from
     ledger: Ledger,
     settings: ApiSettings,
     clock: Callable[[], int],
     prices: PriceListSource | None = None,
+    probe: lease_upkeep.CredentialProbe | None = None,
+    *,
     session_secret: bytes | None = None,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
-    `prices` is the list that providers can follow; without one, nothing is synced. `session_secret` signs the
-    dashboard's sessions; without one, nobody signs in.
+    `prices` is the list that providers can follow; without one, nothing is synced. `probe` looks at credentials that
+    errors disabled; without one, they are enabled by hand. `session_secret` signs the dashboard's sessions; without
+    one, nobody signs in.
     """
 
     @asynccontextmanager
@@ -80,7 +87,13 @@ def create_app(
         ledger.open(clock())
         services = Services(ledger, settings, clock, prices, session_secret)
         app.state[SERVICES] = services
-        work = (_sweep_forever(services), services.rerater.run(), price_following.forever(services))
+        work = (
+            _sweep_forever(services),
+            services.rerater.run(),
+            price_following.forever(services),
+            lease_upkeep.recheck_forever(services, probe),
+            lease_upkeep.prune_forever(services),
+        )
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield

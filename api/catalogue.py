@@ -31,10 +31,15 @@ POSITION_DIGITS_MAX = 18
 
 def expected_position(request: AnyRequest) -> int | None:
     """The position that a change was made for; None for `*`. Raises PreconditionRequired, PreconditionFailed."""
-    text = (header(request.scope, b"if-match") or b"").decode("latin-1").strip()
-    if not text:
+    if not (header(request.scope, b"if-match") or b"").strip():
         raise PreconditionRequired
-    if text == "*":
+    return wanted_position(request)
+
+
+def wanted_position(request: AnyRequest) -> int | None:
+    """The same where the condition may be left out, which means `*`."""
+    text = (header(request.scope, b"if-match") or b"").decode("latin-1").strip()
+    if text in {"", "*"}:
         return None
     digits = text.removeprefix('"').removesuffix('"')
     if not (digits.isascii() and digits.isdigit() and len(digits) <= POSITION_DIGITS_MAX):
@@ -56,19 +61,20 @@ def actor_of(request: AnyRequest) -> str:
 
 async def create(request: AnyRequest, command: Command, receipt: type[Struct]) -> Answer:
     """Run a creation; the answer tells what it made, or made the first time."""
-    event, duplicate = await _execute(request, command)
+    event, duplicate = await execute(request, command)
     stand = Stand(event.data, False, event.position, event.recorded_at_us, event.recorded_at_us)
     return tagged(view(receipt, stand, duplicate=duplicate), stand, 200 if duplicate else 201)
 
 
 async def change(request: AnyRequest, kind: Kind, id_: str, command: Command, shown: type[Struct]) -> Answer:
     """Run a change or deletion; the answer tells what that very one left."""
-    event, _ = await _execute(request, command)
+    event, _ = await execute(request, command)
     stand = await services_of(request.app).ledger.readers.run(catalogue_reads.left_by, kind, id_, event)
     return tagged(view(shown, stand), stand)
 
 
-async def _execute(request: AnyRequest, command: Command) -> tuple[Recorded, bool]:
+async def execute(request: AnyRequest, command: Command) -> tuple[Recorded, bool]:
+    """The event that a command made, or found to be there already; raises what the ledger answered."""
     length = header(request.scope, b"content-length") or b"0"
     size = int(length) if length.isdigit() else 0
     outcome = await services_of(request.app).ledger.execute_one(command, size)

@@ -27,6 +27,8 @@ _PATH_TYPES: dict[str, Any] = {
     "call_id": ClientId,
     "provider_id": ClientId,
     "model_id": ClientId,
+    "credential_id": ClientId,
+    "lease_id": ClientId,
     "rate_id": ClientId,
     "rerate_id": ClientId,
     "version": Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z", description="A digest.")],

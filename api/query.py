@@ -25,7 +25,7 @@ Q = TypeVar("Q", bound=Struct)
 PARAMETERS_MAX = 50
 
 Limit = Annotated[int, Meta(ge=1, description="Rows a page; over 1,000 means 1,000.")]
-Cursor = Annotated[str, Meta(max_length=200)]
+Cursor = Annotated[str, Meta(max_length=1_000)]
 Zone = Annotated[str, Meta(max_length=64, description="An IANA zone.", examples=["UTC"])]
 Top = Annotated[int, Meta(ge=1, le=1_000, description="So many groups apart; the rest is added up as one.")]
 Position = Annotated[int, Meta(ge=0, le=2**62, description="A position in the journal.")]

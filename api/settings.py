@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from schema.credential import TIMEZONE_DEFAULT
 from schema.model_call import DEFAULT_POLICY, RatingPolicy
 from schema.times import HOUR_US, SECOND_US
 
@@ -11,9 +12,11 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
 
     call_timeout_us: int = 1_800 * SECOND_US
     sweep_interval_s: float = 30.0
+    recheck_interval_s: float = 1.0
     sse_heartbeat_s: float = 15.0
     sse_streams_max: int = 100
     session_lifetime_us: int = 12 * HOUR_US
     body_bytes_max: int = 16 * 1024 * 1024
     batch_items_max: int = 10_000
     rating_policy: RatingPolicy = DEFAULT_POLICY
+    quota_timezone: str = TIMEZONE_DEFAULT

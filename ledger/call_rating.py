@@ -4,7 +4,7 @@ from ledger.rate_book import Rate, RateBook
 from ledger.rating import Cost, UnclearUsageError, quantities
 from schema.errors import FieldError, NoPrice, OutOfRange
 from schema.model_call import ModelCall, Rating, RatingPolicy
-from schema.money import COST_DECIMALS, format_scaled
+from schema.money import COST_DECIMALS, amount_text
 from schema.unit import REQUESTS
 
 COST_CREDITS_MAX = 10_000_000
@@ -44,19 +44,15 @@ def _priced(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating:
         message = f"The call would cost over {COST_CREDITS_MAX:,} credits"
         raise OutOfRange(errors=(FieldError("$.usage", message),))
     estimated = call.usage is not None and call.usage.estimated
-    text = _text(cost.cost_e10)
+    text = amount_text(cost.cost_e10)
     return Rating(
         cost=text,
-        input_cost=_text(cost.input_cost_e10),
-        vendor_cost=text if vendor is cost else None if vendor is None else _text(vendor.cost_e10),
+        input_cost=amount_text(cost.input_cost_e10),
+        vendor_cost=text if vendor is cost else None if vendor is None else amount_text(vendor.cost_e10),
         status="estimated" if estimated else "free" if rate.charged.is_free and not cost.cost_e10 else "priced",
         reason="partly_unpriced" if uncovered else _reason(cost, call, free=rate.charged.is_free),
         rate=rate.position,
     )
-
-
-def _text(amount_e10: int) -> str:
-    return format_scaled(amount_e10, COST_DECIMALS)
 
 
 def _vendor(rate: Rate, call: ModelCall, used: dict[str, int], charged: Cost) -> Cost | None:

@@ -1,4 +1,4 @@
-"""Deciding on catalogue entries: what providers and models have in common.
+"""Deciding on catalogue entries: what providers, models and credentials have in common.
 
 An entry's creation has its id, the n-th change `<id>/change/<n>`, the deletion `<id>/delete`.
 """
@@ -56,25 +56,25 @@ def repeated(ws: WorkingSet, kind: Kind, command: Create[Any]) -> Decision | Non
 def created(kind: Kind, command: Create[Any]) -> Decision:
     """An entry comes into being."""
     content = command.content
-    return Decision([_event(kind, command, content.id, content.id, content)])
+    return Decision([event_of(kind, command, content.id, content.id, content)])
 
 
 def changed(ws: WorkingSet, kind: Kind, command: Change[Any]) -> Any:  # noqa: ANN401 - the kind's changed event
     """The whole content after a change; raises NotFound, PreconditionFailed."""
-    latest = _live(ws, kind, command.id)
-    _require_position(latest, command.position)
-    return kind.changed(**{**_fields(kind, latest.data), **given(command.change), "replaces": latest.position})
+    latest = live(ws, kind, command.id)
+    require_position(latest, command.position)
+    return kind.changed(**{**fields(kind, latest.data), **given(command.change), "replaces": latest.position})
 
 
 def replaced(ws: WorkingSet, kind: Kind, command: Change[Any], content: Struct) -> Decision:
     """The change as an event; none where it changes nothing."""
     latest = ws.latest[kind.source, command.id]
-    before = kind.content(**_fields(kind, latest.data))
-    if not differing_fields(before, kind.content(**_fields(kind, content))):
+    before = kind.content(**fields(kind, latest.data))
+    if not differing_fields(before, kind.content(**fields(kind, content))):
         return Decision([], latest)
     _, _, count = latest.id.partition("/change/")
     id_ = f"{command.id}/change/{int(count or 0) + 1}"
-    return Decision([_event(kind, command, id_, command.id, content)])
+    return Decision([event_of(kind, command, id_, command.id, content)])
 
 
 def deleted(ws: WorkingSet, kind: Kind, command: Delete) -> Decision:
@@ -84,10 +84,10 @@ def deleted(ws: WorkingSet, kind: Kind, command: Delete) -> Decision:
         if command.position not in {None, latest.position, _replaces(latest)}:
             raise PreconditionFailed(f"it was deleted at position {latest.position}")
         return Decision([], latest)
-    latest = _live(ws, kind, command.id)
-    _require_position(latest, command.position)
+    latest = live(ws, kind, command.id)
+    require_position(latest, command.position)
     data = kind.deleted(id=command.id, replaces=latest.position, reason=command.reason)
-    return Decision([_event(kind, command, f"{command.id}/delete", command.id, data)])
+    return Decision([event_of(kind, command, f"{command.id}/delete", command.id, data)])
 
 
 def given(change: Struct) -> dict[str, Any]:
@@ -95,11 +95,13 @@ def given(change: Struct) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
 
 
-def _fields(kind: Kind, data: Struct) -> dict[str, Any]:
+def fields(kind: Kind, data: Struct) -> dict[str, Any]:
+    """The whole content that an event holds."""
     return {name: getattr(data, name) for name in kind.content.__struct_fields__}
 
 
-def _live(ws: WorkingSet, kind: Kind, id_: str) -> Recorded:
+def live(ws: WorkingSet, kind: Kind, id_: str) -> Recorded:
+    """The latest event of an entry; raises NotFound where there is none or it was deleted."""
     latest = ws.latest.get((kind.source, id_))
     if latest is None:
         raise NotFound(f"there is no {kind.noun} {id_}")
@@ -113,11 +115,13 @@ def _replaces(event: Recorded) -> int:
     return data.replaces
 
 
-def _require_position(latest: Recorded, expected: int | None) -> None:
+def require_position(latest: Recorded, expected: int | None) -> None:
+    """Raise PreconditionFailed unless a change was made for this event; None means for any."""
     if expected not in {None, latest.position}:
         raise PreconditionFailed(f"its latest change is at position {latest.position}, not {expected}")
 
 
-def _event(kind: Kind, command: Create[Any] | Change[Any] | Delete, id_: str, entry_id: str, data: Struct) -> NewEvent:
+def event_of(kind: Kind, command: Any, id_: str, entry_id: str, data: Struct) -> NewEvent:  # noqa: ANN401 - any command
+    """An event of an entry, made by who sent the command when it came."""
     time_us = command.received_at_us
     return NewEvent(kind.source, id_, f"{kind.noun}/{entry_id}", format_time(time_us), time_us, command.actor, data)

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 import structlog
 
-from ledger.database import WAL_AUTOCHECKPOINT_PAGES, Durability, open_writer
+from ledger.database import BUSY_TIMEOUT_MS, WAL_AUTOCHECKPOINT_PAGES, Durability, open_writer
 
 log = structlog.get_logger()
 
@@ -22,8 +22,9 @@ PENDING_PAGES = WAL_AUTOCHECKPOINT_PAGES // 4
 class Checkpointer:
     """One thread with a connection of its own."""
 
-    def __init__(self, path: Path, durability: Durability) -> None:
+    def __init__(self, path: Path, durability: Durability, erased: threading.Event | None = None) -> None:
         self._path = path
+        self._erased = erased or threading.Event()
         self._durability: Durability = durability
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
@@ -43,8 +44,24 @@ class Checkpointer:
         try:
             while not self._stopping.wait(LOOK_INTERVAL_S):
                 _checkpoint(db)
+                if self._erased.is_set():
+                    self._cut_wal(db)
         finally:
             db.close()
+
+    def _cut_wal(self, db: apsw.Connection) -> None:
+        """Empty the WAL, where what was erased can still be read, as soon as nobody reads from it."""
+        self._erased.clear()
+        db.set_busy_timeout(0)  # it would wait with the write lock held
+        try:
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            self._erased.set()
+        except apsw.Error as error:
+            self._erased.set()
+            log.warning("checkpoint_failed", error=str(error))
+        finally:
+            db.set_busy_timeout(BUSY_TIMEOUT_MS)
 
 
 def _checkpoint(db: apsw.Connection) -> None:

@@ -95,6 +95,11 @@ def _set(db: apsw.Connection, name: str, value: str | int) -> None:
         raise UnsafeSqlite(f"PRAGMA {name} is {actual!r}, not {value!r}")
 
 
+def delete_securely(db: apsw.Connection) -> None:
+    """Overwrite what this connection deletes: a destroyed data key must not stay in a free place of the file."""
+    _set(db, "secure_delete", 1)
+
+
 def sync_recovered(db: apsw.Connection) -> None:
     """Bring to stable storage what the WAL held when it was opened; nobody may be told of it before.
 

@@ -16,9 +16,14 @@ from msgspec import Struct
 
 import ledger.commands
 from ledger import journal
+from ledger.credential_book import CredentialBook
+from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
+from ledger.state import State, Write
 from projections.model_rate import RateRow
 from schema.entry import NewEvent, Recorded
+from schema.errors import SecretUnreadable
+from schema.sealed import WrappedKey
 
 Command = Struct
 Key = tuple[str, str]
@@ -27,12 +32,17 @@ Key = tuple[str, str]
 class Decision(Struct):
     """The events of a command, all or none; or, for a repeated command, the event it got the first time.
 
-    `report` is for the caller alone: what was found while deciding and is in no event.
+    `report` is for the caller alone: what was found while deciding and is in no event. `state` are the rows of state
+    tables as they are to be, `writes` changes of state that are no rows of such a table; a command that changes state
+    alone says whether that was `repeated`.
     """
 
     events: list[NewEvent]
     first: Recorded | None = None
     report: Struct | None = None
+    state: Sequence[Struct] = ()
+    writes: Sequence[Write] = ()
+    repeated: bool = False
 
 
 class WorkingSet:
@@ -42,8 +52,15 @@ class WorkingSet:
     event of a thing by its source and id, and the `holders`, ids of the live things that have a name or refer to one.
     """
 
-    def __init__(self, rates: RateBook | None = None) -> None:
+    def __init__(
+        self,
+        rates: RateBook | None = None,
+        keyring: Keyring | None = None,
+        credentials: CredentialBook | None = None,
+    ) -> None:
         self.rates = rates or RateBook()
+        self.credentials = credentials or CredentialBook()
+        self._keyring = keyring
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
         self.known: list[Any] = []  # for a command that is alone: what its load found
@@ -52,6 +69,17 @@ class WorkingSet:
         self.rate_rows: list[RateRow] = []
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
+        self.state = State()
+        # Data keys by subject, and the master key that wraps new ones.
+        self.data_keys: dict[str, WrappedKey] = {}
+        self.master_key_id: str | None = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """What seals and opens secrets; raises SecretUnreadable where the ledger was opened without one."""
+        if self._keyring is None:
+            raise SecretUnreadable("the ledger was opened without a master key")
+        return self._keyring
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""
@@ -120,9 +148,15 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     return [group for group in cut if group]
 
 
-def load_group(db: apsw.Connection, commands: Sequence[Command], rates: RateBook | None = None) -> WorkingSet:
+def load_group(
+    db: apsw.Connection,
+    commands: Sequence[Command],
+    rates: RateBook | None = None,
+    keyring: Keyring | None = None,
+    credentials: CredentialBook | None = None,
+) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet(rates)
+    working_set = WorkingSet(rates, keyring, credentials)
     by_type: dict[type[Command], list[Command]] = defaultdict(list)
     for command in commands:
         by_type[type(command)].append(command)

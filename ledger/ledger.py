@@ -14,13 +14,14 @@ from ledger import lock, rebuild
 from ledger.checkpointer import Checkpointer
 from ledger.database import Durability, open_writer
 from ledger.decision import Command
+from ledger.keyring import Keyring
 from ledger.migrate import migrate
 from ledger.queue import CommandQueue, Submission
 from ledger.readers import Readers
 from ledger.rebuild import Progress
 from ledger.writer import Appended, Outcome, Writer
 from projections.engine import Engine
-from schema.errors import LedgerError
+from schema.errors import LedgerError, SecretUnreadable
 
 log = structlog.get_logger()
 
@@ -40,13 +41,15 @@ class Ledger:
         durability: Durability = "full",
         queue: CommandQueue | None = None,
         open_connection: OpenConnection = open_writer,
+        keyring: Keyring | None = None,
     ) -> None:
         self.path = data_dir / LEDGER_FILE
         self.data_dir = data_dir
         self.durability: Durability = durability
         self.queue = queue or CommandQueue()
-        self.writer = Writer(self.path, self.queue, durability, open_connection=open_connection)
-        self.checkpointer = Checkpointer(self.path, durability)
+        self.keyring = keyring
+        self.writer = Writer(self.path, self.queue, durability, open_connection=open_connection, keyring=keyring)
+        self.checkpointer = Checkpointer(self.path, durability, self.writer.erased)
         self.readers = Readers(self.path)
         self._held = ExitStack()
         self._stopping = threading.Event()
@@ -120,6 +123,12 @@ class Ledger:
         submissions = _submissions(commands, size_bytes, None)
         self.queue.put(submissions)
         return [outcome for submission in submissions for outcome in submission.future.result()]
+
+    def require_keyring(self) -> Keyring:
+        """What seals and opens secrets; raises SecretUnreadable where the ledger was opened without one."""
+        if self.keyring is None:
+            raise SecretUnreadable("the ledger was opened without a master key")
+        return self.keyring
 
     def close(self) -> None:
         """Finish what was accepted, then close everything."""

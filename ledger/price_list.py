@@ -8,9 +8,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from projections import price_list_sync
+from projections import provider as providers
 from schema import provider
 from schema.errors import FieldError, InvalidInput
-from schema.event import decode
 from schema.model_rate import ListedPrice
 from schema.price_list import (
     ITEMS_MAX,
@@ -20,7 +20,6 @@ from schema.price_list import (
     SyncPriceList,
     SyncReport,
 )
-from schema.provider import Provider, ProviderDeleted
 from schema.times import SECOND_US, parse_time
 
 
@@ -49,22 +48,9 @@ class Follower(Struct, frozen=True):
         return max(last_us, tried_us or 0) + self.sync_interval_s * SECOND_US
 
 
-def registered(db: apsw.Connection) -> dict[str, Provider | None]:
-    """Every provider as its newest event has it; None where it was deleted."""
-    query = "SELECT position, type, entry FROM events WHERE source = ? ORDER BY position"
-    found: dict[str, Provider | None] = {}
-    for row in db.execute(query, (provider.SOURCE,)):
-        data = decode(*row).data
-        if isinstance(data, Provider):
-            found[data.id] = data
-        elif isinstance(data, ProviderDeleted):
-            found[data.id] = None
-    return found
-
-
 def followers(db: apsw.Connection, listed: Iterable[str] = ()) -> dict[str, Follower]:
     """Every registered provider, and those on the list that are not; without the deleted ones."""
-    syncs, known = price_list_sync.syncs(db), registered(db)
+    syncs, known = price_list_sync.syncs(db), providers.registered(db)
     found = {id_: Follower(id_, id_, last=syncs.get(id_)) for id_ in listed if id_ not in known}
     for id_, each in known.items():
         if each is not None:

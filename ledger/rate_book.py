@@ -7,9 +7,11 @@ from msgspec import Struct
 
 from ledger.model_match import dashed, matches
 from ledger.rating import CompiledPrices
-from projections import model_rate, provider_fallback
+from projections import model_rate, provider
+from projections.catalogue import latest_position
 from projections.model_rate import RateRow
 from schema.model_rate import Billing, DailyWindow
+from schema.provider import PROVIDER
 from schema.times import DAY_US, SECOND_US
 
 RESOLVED_MAX = 20_000
@@ -50,10 +52,10 @@ class RateBook:
 
     def __init__(self) -> None:
         self._position = 0
-        self._fallbacks_position = 0
+        self._providers_position = 0
         self._providers: defaultdict[str, dict[str, _Model]] = defaultdict(dict)
         self._fallbacks: dict[str, list[str]] = {}
-        self._resolved: dict[tuple[str, str], list[_Model]] = {}
+        self._resolved: dict[tuple[str, str, str], list[Rate]] = {}
 
     def refresh(self, db: apsw.Connection) -> None:
         """Take in what was set since the last time; call inside the write transaction, before anything is decided."""
@@ -62,10 +64,10 @@ class RateBook:
                 self._add(row)
                 self._position = row.position
             self._resolved.clear()
-        position = provider_fallback.last_position(db)
-        if position != self._fallbacks_position:
-            self._fallbacks = provider_fallback.fallbacks(db)
-            self._fallbacks_position = position
+        position = latest_position(db, PROVIDER)
+        if position != self._providers_position:
+            self._fallbacks = provider.fallbacks(db)
+            self._providers_position = position
             self._resolved.clear()
 
     def _add(self, row: RateRow) -> None:
@@ -78,17 +80,17 @@ class RateBook:
 
     def find(self, provider: str, model: str, type_: str, started_at_us: int) -> Rate | None:
         """The rate of a call: of its very model before one that matches, of its type before one for any."""
-        key = (provider, model)
-        models = self._resolved.get(key)
-        if models is None:
+        key = (provider, model, type_)
+        rates = self._resolved.get(key)
+        if rates is None:
             if len(self._resolved) >= RESOLVED_MAX:
                 self._resolved.clear()
-            models = self._resolved[key] = self._resolve(provider, model)
-        for found in models:
-            for rates in (found.by_type.get(type_), found.by_type.get(None)):
-                for rate in rates or ():
-                    if rate.holds(started_at_us):
-                        return rate
+            models = self._resolve(provider, model)
+            rates = [rate for found in models for kind in (type_, None) for rate in found.by_type.get(kind, ())]
+            self._resolved[key] = rates
+        for rate in rates:
+            if rate.holds(started_at_us):
+                return rate
         return None
 
     def _resolve(self, provider: str, model: str) -> list[_Model]:

@@ -17,6 +17,7 @@ from schema.unit import REQUESTS, UNITS, includes, is_duration, is_input, join
 
 EXACT_DECIMALS = RATE_DECIMALS + SECONDS_DECIMALS
 CONTEXTS_MAX = 256  # combinations of variants kept ready, for one rate
+PLANS_MAX = 256  # sets of reported units kept ready, for one table
 _ROUND = 10 ** (EXACT_DECIMALS - COST_DECIMALS)
 _COUNTED = 10**SECONDS_DECIMALS  # a count's price, on the scale of a duration's
 
@@ -81,10 +82,23 @@ def quantities(usage: Usage | None) -> dict[str, int]:
     return found
 
 
+class _Plan(Struct, frozen=True):
+    """What a table makes of usages that report the same units: sums of quantities times whole numbers.
+
+    `prices` are (unit, 1e-18 credits, of that for input); no sum of `parts` may be negative; `unreported` are priced
+    units whose absence may leave the usage unclear; `uncovered` are reported ones without a price.
+    """
+
+    prices: tuple[tuple[str, int, int], ...]
+    parts: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+    unreported: tuple[str, ...]
+    uncovered: tuple[str, ...]
+
+
 class _Table:
     """Prices of one tier: units from the most specific on, with the priced units inside each."""
 
-    __slots__ = ("covered", "is_free", "lines")
+    __slots__ = ("_plans", "covered", "is_free", "lines")
 
     def __init__(self, prices: Mapping[str, int]) -> None:
         units = sorted(prices, key=lambda unit: (-len(UNITS[unit]), unit))
@@ -99,6 +113,41 @@ class _Table:
         ]
         self.covered = {REQUESTS, *(unit for unit in UNITS if any(includes(priced, unit) for priced in units))}
         self.is_free = not any(prices.values())
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+
+    def plan(self, used: Quantities) -> _Plan:
+        """The plan for usages that report these units."""
+        units = tuple(used)
+        plan = self._plans.get(units)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            plan = self._plans[units] = self._planned(units)
+        return plan
+
+    def _planned(self, units: tuple[str, ...]) -> _Plan:
+        prices = {unit: [0, 0] for unit in units}
+        leaves: list[dict[str, int]] = []
+        for unit, rate, input_, inside in self.lines:
+            leaf = {unit: 1} if unit in prices else {}
+            for n in inside:
+                for other, times in leaves[n].items():
+                    leaf[other] = leaf.get(other, 0) - times
+            leaves.append(leaf)
+            for other, times in leaf.items():
+                prices[other][0] += times * rate
+                prices[other][1] += times * rate * input_
+        plain = frozenset(units) <= _FIELD_UNITS
+        return _Plan(
+            prices=tuple((unit, total, of_input) for unit, (total, of_input) in prices.items() if total or of_input),
+            parts=tuple(
+                (line[0], tuple(leaf.items()))
+                for line, leaf in zip(self.lines, leaves, strict=True)
+                if min(leaf.values(), default=0) < 0
+            ),
+            unreported=() if plain else tuple(line[0] for line in self.lines if line[0] not in prices),
+            uncovered=tuple(unit for unit in units if unit not in self.covered),
+        )
 
 
 class CompiledPrices:
@@ -124,22 +173,20 @@ class CompiledPrices:
     def cost(self, used: Quantities, context: Context | None = None) -> Cost:
         """The cost of quantities. Raises UnclearUsageError."""
         table = self._table(used, context)
-        total = of_input = 0
-        leaves: list[int] = []
-        used = self._adjusted(used, table)
-        plain = used.keys() <= _FIELD_UNITS
-        for unit, rate, input_, inside in table.lines:
-            leaf = used[unit] if unit in used else 0 if plain else _unreported(unit, used)
-            for n in inside:
-                leaf -= leaves[n]
-            if leaf < 0:
+        if self._minimums or "seconds" in used:
+            used = self._adjusted(used, table)
+        plan = table.plan(used)
+        for unit in plan.unreported:
+            _unreported(unit, used)
+        for unit, part in plan.parts:
+            if sum(used[other] * times for other, times in part) < 0:
                 raise UnclearUsageError(f"what is inside {unit} exceeds it")
-            leaves.append(leaf)
-            amount = leaf * rate
-            total += amount
-            if input_:
-                of_input += amount
-        uncovered = not used.keys() <= table.covered and any(n and u not in table.covered for u, n in used.items())
+        total = of_input = 0
+        for unit, price, input_price in plan.prices:
+            amount = used[unit]
+            total += amount * price
+            of_input += amount * input_price
+        uncovered = any(used[unit] for unit in plan.uncovered) if plan.uncovered else False
         return Cost(rounded(total), rounded(of_input), uncovered)
 
     def lines(self, used: Quantities, context: Context | None = None) -> list[Line]:
@@ -180,8 +227,6 @@ class CompiledPrices:
 
     def _adjusted(self, used: Quantities, table: _Table) -> Quantities:
         """Plain seconds are those of audio where only these have a price; a vendor's minimum is applied."""
-        if not self._minimums and "seconds" not in used:
-            return used
         found = dict(used)
         if "seconds" in found and "seconds" not in table.covered and "audio_seconds" in table.covered:
             found.setdefault("audio_seconds", found.pop("seconds"))

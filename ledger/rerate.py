@@ -13,7 +13,7 @@ from projections.bulk import Value
 from projections.call_filter import name_ids
 from schema.errors import LedgerError
 from schema.model_call import Rating, RatingPolicy
-from schema.money import COST_DECIMALS, format_scaled, parse_scaled
+from schema.money import amount_e10, amount_text
 from schema.rerate import Amounts, Progress, RerateFilter, RerateStarted
 from schema.times import parse_time
 
@@ -105,5 +105,4 @@ def _added(total: Amounts, ratings: Sequence[Rating]) -> Amounts:
 
 
 def _sum(total: str, amounts: Sequence[str | None]) -> str:
-    found = parse_scaled(total, COST_DECIMALS) + sum(parse_scaled(a, COST_DECIMALS) for a in amounts if a is not None)
-    return format_scaled(found, COST_DECIMALS)
+    return amount_text(amount_e10(total) + sum(amount_e10(amount) for amount in amounts if amount is not None))

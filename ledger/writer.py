@@ -2,23 +2,29 @@
 
 A group is decided in order against one working set, appended and applied at once, committed once; then every caller
 is answered. A command that fails does not disturb its neighbours. A COMMIT that raises is unknown, not failed: the
-handle is closed, the file reopened and the group's events looked up before anyone is answered.
+handle is closed, the file reopened and the group's events, or its mark on the state, looked up before anyone is
+answered.
 """
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
+import msgspec
 import structlog
 from msgspec import Struct
 
 from ledger import journal
-from ledger.database import Durability, guard_fork, open_writer, roll_back, sync_recovered
+from ledger.credential_book import CredentialBook
+from ledger.database import Durability, delete_securely, guard_fork, open_writer, roll_back, sync_recovered
 from ledger.decision import Command, WorkingSet, groups, handlers, load_group
+from ledger.keyring import Keyring
 from ledger.queue import CommandQueue, Submission
 from ledger.rate_book import RateBook
+from ledger.state import CommitMark, Write
 from projections.engine import Engine
 from schema.entry import NewEvent, Recorded, encode
 from schema.errors import LedgerError, OutcomeUnknown, StorageUnavailable
@@ -48,6 +54,8 @@ class Group(Struct):
     outcomes: list[Outcome]
     events: list[Recorded]
     entries: list[bytes]
+    writes: list[Write] = msgspec.field(default_factory=list[Write])
+    mark: CommitMark | None = None
 
 
 class WriterStats(Struct):
@@ -70,6 +78,7 @@ class Writer:
         durability: Durability = "full",
         *,
         open_connection: Callable[[Path, Durability], apsw.Connection] = open_writer,
+        keyring: Keyring | None = None,
     ) -> None:
         self.path = path
         self.queue = queue
@@ -82,6 +91,11 @@ class Writer:
         self._db: apsw.Connection | None = None
         self._engine: Engine | None = None
         self._rates = RateBook()
+        self._credentials = CredentialBook()
+        self._name = f"{self._pid}-{time.monotonic_ns()}"  # its own among all writers of the file
+        self._marks = 0
+        self._keyring = keyring
+        self.erased = threading.Event()  # set when a data key was destroyed, whose traces are still in the WAL
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
@@ -102,6 +116,7 @@ class Writer:
         guard_fork(self._pid)
         if self._db is None:
             self._db = self._open_connection(self.path, self.durability)
+            delete_securely(self._db)
         if self._engine is None:
             sync_recovered(self._db)
             self._engine = Engine(self._db)
@@ -158,8 +173,16 @@ class Writer:
                 self.storing = True
                 self.stats.groups += 1
                 self.stats.events += len(group.events)
+                self._forget_erased(group)
                 return group.outcomes
         raise StorageUnavailable
+
+    def _forget_erased(self, group: Group) -> None:
+        """What was destroyed in the file must not live on in memory or in the WAL."""
+        for erased in [write.erased for write in group.writes if write.erased is not None]:
+            self.erased.set()
+            if self._keyring is not None:
+                self._keyring.forget(erased)
 
     def _begin(self) -> tuple[apsw.Connection, Engine]:
         try:
@@ -189,12 +212,24 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        group = decide_group(load_group(db, commands, self._rates), head, commands)
+        working_set = load_group(db, commands, self._rates, self._keyring, self._credentials)
+        group = decide_group(working_set, head, commands)
         if group.events:
             before = head.size
             journal.append(db, head, group.events, group.entries)
             engine.apply(before, group.events)
+        if working_set.state.changed or group.writes:
+            self._marks += 1
+            group.mark = CommitMark(self._name, self._marks)
+            self._write_state(db, working_set, group)
         return group
+
+    def _write_state(self, db: apsw.Connection, working_set: WorkingSet, group: Group) -> None:
+        working_set.state.write(db)
+        for write in group.writes:
+            db.execute(write.sql, write.bindings)
+        if group.mark is not None:
+            group.mark.write(db)
 
     def _commit(self, db: apsw.Connection, group: Group) -> bool:
         """Commit; after an error of COMMIT, find out whether it happened. False: it did not, try again."""
@@ -211,10 +246,11 @@ class Writer:
         try:
             db, _ = self._connect()
             stored = journal.leaf_hashes(db, group.events)
+            marked = group.mark is None or group.mark.is_stored(db)
         except apsw.Error as error:
             self._disconnect()
             raise OutcomeUnknown(f"after a failed COMMIT the file could not be read: {error}") from error
-        return stored == [journal.tree.leaf_hash(entry) for entry in group.entries]
+        return marked and stored == [journal.tree.leaf_hash(entry) for entry in group.entries]
 
 
 def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence[Command]) -> Group:
@@ -230,7 +266,9 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
             else:
                 now = clock.at(command)
                 appended = _stage(group, working_set, now, head.size, decision.events)
-                appended.report = decision.report
+                working_set.state.put(decision.state)
+                group.writes += decision.writes
+                appended.report, appended.duplicate = decision.report, decision.repeated
                 group.outcomes.append(appended)
                 clock = now if decision.events else clock
         except LedgerError as error:

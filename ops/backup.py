@@ -17,12 +17,14 @@ from msgspec import Struct
 
 from ledger import journal, lock
 from ledger.database import open_reader, snapshot
+from ledger.keyring import Keyring
 from ledger.ledger import LEDGER_FILE
 from ledger.rebuild import Progress, quiet
 from ops.durable import sync_directory, sync_file
 from ops.faults import Faults
 from ops.seal import seal, unseal
 from ops.verify import Report, open_copy, verify_copy
+from ops.verify_data_keys import DATA_KEYS, unreadable
 from ops.verify_journal import JournalCheck, check_journal
 from projections import state_hash
 from projections.engine import checkpoints, registry
@@ -46,12 +48,16 @@ class Backup(Struct, kw_only=True):
 
 
 class Restored(Struct, kw_only=True):
-    """What is in place now, and where the ledger that was there before is kept."""
+    """What is in place now, and where the ledger that was there before is kept.
+
+    `unreadable` tells which secrets cannot be read with the master keys at hand.
+    """
 
     size: int
     root: str
     before: str | None
     size_before: int | None
+    unreadable: list[str]
 
 
 def backup(path: Path, to: Path, progress: Progress = quiet) -> Backup:
@@ -125,7 +131,9 @@ def _hash(db: apsw.Connection, name: str) -> str:
     return state_hash.state_hash(db, registry()[name])
 
 
-def restore(source: Path, data_dir: Path, now_us: int, progress: Progress = quiet) -> Restored:
+def restore(
+    source: Path, data_dir: Path, now_us: int, progress: Progress = quiet, keyring: Keyring | None = None
+) -> Restored:
     """Put a backup in the ledger's place; the ledger that was there is kept beside it.
 
     Raises LedgerBusy while anyone uses the directory, BadBackup before anything is touched. Killed anywhere it can be
@@ -136,10 +144,22 @@ def restore(source: Path, data_dir: Path, now_us: int, progress: Progress = quie
     data_dir.mkdir(parents=True, exist_ok=True)
     with lock.exclusive(data_dir):
         report = _bring(source, data_dir / RESTORING, progress)
+        lost = [] if keyring is None else _unreadable(data_dir / RESTORING, keyring)
         before, size_before = _set_aside(data_dir, now_us)
         (data_dir / RESTORING).rename(data_dir / LEDGER_FILE)
         sync_directory(data_dir)
-    return Restored(size=report.size, root=report.root, before=before and str(before), size_before=size_before)
+    return Restored(
+        size=report.size, root=report.root, before=before and str(before), size_before=size_before, unreadable=lost
+    )
+
+
+def _unreadable(draft: Path, keyring: Keyring) -> list[str]:
+    """Which secrets stay unreadable under the master keys that are here; none in a file from before there were any."""
+    copy = open_copy(draft)
+    try:
+        return unreadable(copy, keyring) if copy.table_exists("main", DATA_KEYS) else []
+    finally:
+        copy.close()
 
 
 def _bring(source: Path, draft: Path, progress: Progress) -> Report:

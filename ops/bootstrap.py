@@ -9,6 +9,7 @@ from api.settings import ApiSettings
 from ledger.ledger import LEDGER_FILE, Ledger
 from ledger.queue import CommandQueue
 from ledger.rebuild import Progress
+from ops import master_key
 from ops.settings import Settings
 from schema.errors import NoLedger
 from schema.model_call import RatingPolicy
@@ -26,7 +27,9 @@ def clock_us() -> int:
 def make_ledger(settings: Settings) -> Ledger:
     """A ledger that is not open yet."""
     queue = CommandQueue(commands_max=settings.queue_commands_max, bytes_max=settings.queue_bytes_max)
-    return Ledger(settings.directory, durability=settings.durability, queue=queue)
+    return Ledger(
+        settings.directory, durability=settings.durability, queue=queue, keyring=master_key.make_keyring(settings)
+    )
 
 
 def open_ledger(settings: Settings, now_us: int, progress: Progress | None = None) -> Ledger:
@@ -65,6 +68,7 @@ def api_settings(settings: Settings) -> ApiSettings:
         sse_streams_max=settings.sse_streams_max,
         sweep_interval_s=settings.sweep_interval_s,
         rating_policy=rating_policy(settings),
+        quota_timezone=settings.quota_timezone,
     )
 
 

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from ledger.ledger import Ledger
 from ledger.price_list import command, followers, selected
-from ops import keys, sign_in
+from ops import keys, master_key, sign_in
 from ops.bootstrap import clock_us, opened
 from ops.call_import import client, import_calls, into_ledger
-from ops.initialise import add_key, ensure_secret_key
+from ops.initialise import add_key
 from ops.keys import NewKey
 from ops.price_list import installed
 from ops.sample_traffic import Traffic
@@ -47,7 +47,7 @@ class Demo(Struct, frozen=True):
 def prepare(settings: Settings, progress: Progress, *, history_calls: int = HISTORY_CALLS) -> Demo:
     """Make the ledger and this run's keys, and load what has happened since the last run, two days at most."""
     settings.directory.mkdir(parents=True, exist_ok=True)
-    ensure_secret_key(settings)
+    master_key.ensure(settings)
     with opened(settings) as ledger:
         _set_prices(ledger)
         admin = keys.new_key()

@@ -22,9 +22,8 @@ from granian.server.mp import MPServer
 
 from ledger import lock
 from ledger.rebuild import Progress
-from ops import logs
+from ops import logs, master_key
 from ops.bootstrap import clock_us, create_app, open_ledger
-from ops.initialise import ensure_secret_key
 from ops.settings import Settings, to_environ
 from schema.errors import AddressInUse
 
@@ -49,7 +48,7 @@ def serve(settings: Settings, on_ready: OnReady, progress: Progress | None = Non
         check_address(settings.host, settings.port)
         settings.directory.mkdir(parents=True, exist_ok=True)
         held.enter_context(lock.shared(settings.directory))
-        ensure_secret_key(settings)
+        master_key.ensure(settings)
         # Migrations and new projections are the parent's, so that workers find the file ready.
         open_ledger(settings, clock_us(), progress).close()
         os.environ.update(to_environ(settings))

@@ -1,8 +1,6 @@
 """The settings: `USAGE_LEDGER_*` variables, each with its default and its meaning. Read once, at the edge."""
 
-from base64 import b64decode
-from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
@@ -10,11 +8,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ledger.database import Durability
+from ledger.keyring import master_keys
 from ledger.queue import QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX
-from schema.errors import InvalidSetting
+from projections.bucket import zone
+from schema.credential import TIMEZONE_DEFAULT
+from schema.errors import InvalidSetting, LedgerError
 
 PREFIX = "USAGE_LEDGER_"
-SECRET_KEY_BYTES = 32
 MASK = "********"
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -34,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sweep_interval_s: Seconds
     unpriced_calls: Literal["accept", "reject"]
     failed_calls: Literal["charge", "free"]
+    quota_timezone: Text
     queue_commands_max: Positive
     queue_bytes_max: Positive
     session_lifetime_s: Seconds
@@ -56,6 +57,7 @@ class Setting(Struct, frozen=True):
     default: str
     help: str
     secret: bool = False
+    check: Callable[[str], object] | None = None
 
     @property
     def variable(self) -> str:
@@ -93,6 +95,12 @@ SETTINGS = (
         "charge: what a failed call used until then is charged. free: failed calls cost nothing.",
     ),
     Setting(
+        "quota_timezone",
+        TIMEZONE_DEFAULT,
+        "IANA time zone of the days and months of credentials' quotas, for those that name none.",
+        check=zone,
+    ),
+    Setting(
         "queue_commands_max",
         str(QUEUE_COMMANDS_MAX),
         "Commands that may wait for the writer of a worker; beyond it, requests get 503.",
@@ -110,8 +118,10 @@ SETTINGS = (
     Setting(
         "secret_key",
         "",
-        "The master key: 32 bytes in Base64. Empty: the file secret.key of the data directory, made by init.",
+        "The master key: 32 bytes in Base64; or several apart by commas, the current one first. "
+        "Empty: the file secret.key of the data directory, made by init.",
         secret=True,
+        check=master_keys,
     ),
 )
 _TYPES = get_type_hints(Settings, include_extras=True)
@@ -148,13 +158,9 @@ def _parse(setting: Setting, text: str) -> object:
     except msgspec.ValidationError as error:
         expected = str(error).removesuffix(", got `str`")  # the environment holds nothing else
         raise InvalidSetting(f"{setting.variable}={setting.shown(text)}: {expected}") from None
-    if setting.secret and text and not _is_secret_key(text):
-        raise InvalidSetting(f"{setting.variable}: Expected {SECRET_KEY_BYTES} bytes in Base64")
+    if setting.check and text:
+        try:
+            setting.check(text)
+        except LedgerError as error:
+            raise InvalidSetting(f"{setting.variable}: {error.detail}") from None
     return value
-
-
-def _is_secret_key(text: str) -> bool:
-    try:
-        return len(b64decode(text, validate=True)) == SECRET_KEY_BYTES
-    except (Base64Error, ValueError):
-        return False

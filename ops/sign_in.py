@@ -2,13 +2,12 @@
 
 import hmac
 import secrets
-from base64 import b64decode
 from hashlib import sha256
 
 from api.session import Claim, sign
 from ledger.ledger import Ledger
+from ops import master_key
 from ops.bootstrap import clock_us
-from ops.initialise import SECRET_KEY_FILE
 from ops.settings import Settings
 from projections import key
 from schema.errors import NotFound
@@ -19,9 +18,8 @@ PURPOSE = b"usage-ledger dashboard sessions v1"
 
 
 def session_secret(settings: Settings) -> bytes:
-    """What signs sessions and links: of the master key, but not the master key."""
-    text = settings.secret_key or (settings.directory / SECRET_KEY_FILE).read_text("ascii")
-    return hmac.digest(b64decode(text.strip()), PURPOSE, sha256)
+    """What signs sessions and links: of the current master key, but not that key; raises SecretUnreadable."""
+    return hmac.digest(master_key.reader(settings)()[0].key, PURPOSE, sha256)
 
 
 def link(settings: Settings, ledger: Ledger, address: str, key_id: str, lifetime_s: int) -> str:

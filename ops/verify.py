@@ -12,9 +12,12 @@ import msgspec
 from msgspec import Struct
 
 from ledger.database import CACHE_KIB, check_sqlite, open_reader, snapshot
+from ledger.keyring import Keyring
 from ledger.rebuild import Progress, quiet
 from ops.faults import Fault, Faults
+from ops.verify_data_keys import check_data_keys
 from ops.verify_journal import JournalCheck, check_journal
+from ops.verify_leases import check_leases
 from ops.verify_projections import ProjectionCheck, check_projections
 from ops.verify_schema import check_schema
 from schema.errors import LedgerError
@@ -34,9 +37,9 @@ class Report(Struct, kw_only=True):
     notes: list[str]
 
 
-def verify(path: Path, progress: Progress = quiet) -> Report:
-    """Check a ledger that may be in use."""
-    return _verify(lambda: open_reader(path), progress)
+def verify(path: Path, progress: Progress = quiet, keyring: Keyring | None = None) -> Report:
+    """Check a ledger that may be in use; with a keyring, also that data keys open."""
+    return _verify(lambda: open_reader(path), progress, keyring)
 
 
 def verify_copy(path: Path, progress: Progress = quiet) -> Report:
@@ -55,7 +58,7 @@ def open_copy(path: Path) -> apsw.Connection:
     return db
 
 
-def _verify(connect: Callable[[], apsw.Connection], progress: Progress) -> Report:
+def _verify(connect: Callable[[], apsw.Connection], progress: Progress, keyring: Keyring | None = None) -> Report:
     faults, notes = Faults(), list[str]()
     journal, checks = JournalCheck(), list[ProjectionCheck]()
     try:
@@ -65,6 +68,8 @@ def _verify(connect: Callable[[], apsw.Connection], progress: Progress) -> Repor
                 check_schema(db, faults, notes)
                 check_journal(db, journal, faults, progress)
                 check_projections(db, journal.size, checks, faults, progress)
+                check_data_keys(db, keyring, faults, notes)
+                check_leases(db, faults, notes)
                 _check_pages(db, faults, progress)
         finally:
             db.close()

@@ -62,6 +62,11 @@ def widened(low_us: int, high_us: int, granularity: Granularity, tz: ZoneInfo) -
     return _midnight(first, tz), _next_day(high_us - 1, tz)
 
 
+def local_date(instant_us: int, tz: ZoneInfo) -> date:
+    """The day that it is in the zone."""
+    return _local(instant_us, tz).date()
+
+
 def _following(start_us: int, granularity: Granularity, tz: ZoneInfo) -> int:
     try:
         return _FOLLOWING[granularity](start_us, tz)

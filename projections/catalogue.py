@@ -45,11 +45,11 @@ def projection(
         f"{name} = excluded.{name}" for name in (*names, "sort", "position", "changed_at_us", "data")
     )
 
-    own = frozenset({kind.created, kind.changed, kind.deleted})
+    of = (kind.created, kind.changed, kind.deleted)
 
     def apply(target: Target, events: Sequence[Recorded]) -> None:
         table = target.table(kind.table)
-        for event in [event for event in events if type(event.data) in own]:  # among calls there is hardly ever one
+        for event in [event for event in events if type(event.data) in of]:  # among calls there is hardly ever one
             data: Any = event.data
             if type(event.data) is not kind.deleted:
                 now_us = event.recorded_at_us
@@ -65,7 +65,6 @@ def projection(
         (f"{kind.table}_by_position", "(position)"),
     )
     table = Table(kind.table, f"id TEXT PRIMARY KEY, {columns.rstrip()},{_SHARED}", key="id", indexes=indexes)
-    of = (kind.created, kind.changed, kind.deleted)
     return Projection(name=kind.table, version=version, tables=(table,), apply=apply, blocking=True, of=of)
 
 

@@ -1,7 +1,6 @@
 """One row a call: what lists filter by and what range edges add up. The rest is read from the call's latest entry."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import cast
 
 from projections.bulk import Row, Value, insert
@@ -21,7 +20,7 @@ from schema.model_call import (
     Usage,
 )
 from schema.model_call_view import UNRATED, rating_of
-from schema.money import COST_DECIMALS, SECONDS_DECIMALS, parse_scaled
+from schema.money import SECONDS_DECIMALS, amount_e10, parse_scaled
 from schema.times import parse_time
 
 _COLUMNS = """
@@ -99,9 +98,8 @@ def costs(rating: Rating | None) -> tuple[int | None, int | None, int | None]:
     return _e10(rating.cost), _e10(rating.input_cost), _e10(rating.vendor_cost)
 
 
-@lru_cache(maxsize=8_192)  # calls and statistics ask in turn
 def _e10(amount: str | None) -> int | None:
-    return None if amount is None else parse_scaled(amount, COST_DECIMALS)
+    return None if amount is None else amount_e10(amount)
 
 
 def _recorded_row(event: Recorded, data: ModelCallRecorded, names: tuple[int, ...]) -> list[Value]:

@@ -200,8 +200,11 @@ def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
     used = _used(db)
     for rollup in BY_CELL:
         db.execute(_by_cell(target.suffix, rollup, used))
-    for source in _sources(target):
+    *calls, deltas = _sources(target)
+    for source in calls:
         db.execute(_by_user(target.suffix, source, used), stretch)
+    # What a correction moves from one user to another comes to nothing in the cells.
+    db.execute(_by_user(target.suffix, deltas, MEASURES), stretch)
     db.execute(f"DELETE FROM {target.table(DELTAS)} WHERE position <= ?", (stretch[1],))
 
 

@@ -126,14 +126,15 @@ def history(kind: Kind, before: Recorded | None, events: Iterable[Recorded]) -> 
             actor=event.actor,
             type=event.type,
             reason=getattr(event.data, "reason", None),
-            changes=_changes(kind, None if before is None else before.data, event.data),
+            changes=changes_between(kind, None if before is None else before.data, event.data),
         )
         items.append(item)
         before = event
     return items
 
 
-def _changes(kind: Kind, before: Struct | None, after: Struct) -> list[FieldChange]:
+def changes_between(kind: Kind, before: Struct | None, after: Struct) -> list[FieldChange]:
+    """What an event changed; `before` is None for a creation."""
     if isinstance(after, kind.deleted):
         return [FieldChange(field="deleted", before=False, after=True)]
     if before is None:

@@ -25,8 +25,10 @@ from schema.model_call import (
 )
 from schema.times import TimeText
 
-RERATE_NOUN = "rerate"
-Reason = Annotated[str, Meta(min_length=1, max_length=1_000)]
+Reason = Annotated[
+    str,
+    Meta(min_length=1, max_length=1_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z", description="Why; one line of text."),
+]
 Basis = Literal["corrected", "billed"]
 
 

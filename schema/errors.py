@@ -137,6 +137,27 @@ class NameTaken(LedgerError):
     hint = "Choose another name, or change or delete the one that has it."
 
 
+class LastActiveCredential(LedgerError):
+    """No other credential of this provider is in use: without this one its calls have none."""
+
+    code = "last_active_credential"
+    hint = "Enable or add another one first, or repeat with `?force=true`."
+
+
+class LimitReached(LedgerError):
+    """There are as many of these as there may be."""
+
+    code = "limit_reached"
+    hint = "Delete what is no longer used."
+
+
+class SecretUnreadable(LedgerError):
+    """This secret cannot be read: its key is not at hand or was erased, or what is stored was changed."""
+
+    code = "secret_unreadable"
+    hint = "Give the ledger the master key it was sealed under, or set the secret anew; the runbook tells how."
+
+
 class InUse(LedgerError):
     """Something that is not deleted refers to this."""
 
@@ -184,6 +205,21 @@ class RerateUnfinished(LedgerError):
 
     code = "rerate_unfinished"
     hint = "GET /v1/rerates/{id} tells its status; a completed one can be reverted, once."
+
+
+class NoCredential(LedgerError):
+    """No credential can be lent now."""
+
+    code = "no_credential"
+    hint = "The detail counts why; add or enable a credential, raise a limit, or wait as Retry-After says."
+    retryable = True
+
+
+class AlreadyReported(LedgerError):
+    """The lease was reported before with another outcome."""
+
+    code = "already_reported"
+    hint = "A lease ends once; the first report stands."
 
 
 class Overloaded(LedgerError):

@@ -4,6 +4,8 @@ SECONDS_DECIMALS = 6
 COST_DECIMALS = 10  # amounts are integers of 1e-10 credits
 RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
+WRITTEN_MAX = 4_096
+_written: dict[str, int] = {}
 
 
 def parse_scaled(text: str, decimals: int) -> int:
@@ -29,7 +31,21 @@ def percent_moved(before: int, after: int) -> str | None:
 
 def format_scaled(amount: int, decimals: int) -> str:
     """1250 at two decimals is `"12.5"`: no exponent, no trailing zeros."""
-    sign = "-" if amount < 0 else ""
-    digits = str(abs(amount)).rjust(decimals + 1, "0")
-    whole, fraction = digits[:-decimals], digits[-decimals:].rstrip("0")
-    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
+    digits = str(amount).zfill(decimals + 2 if amount < 0 else decimals + 1)
+    fraction = digits[-decimals:].rstrip("0")
+    return f"{digits[:-decimals]}.{fraction}" if fraction else digits[:-decimals]
+
+
+def amount_text(amount_e10: int) -> str:
+    """An amount of 1e-10 credits as a decimal string."""
+    text = format_scaled(amount_e10, COST_DECIMALS)
+    if len(_written) >= WRITTEN_MAX:
+        _written.clear()
+    _written[text] = amount_e10  # a call's amounts are written into its event and, a moment later, read into its row
+    return text
+
+
+def amount_e10(text: str) -> int:
+    """A decimal string as 1e-10 credits."""
+    amount = _written.get(text)
+    return parse_scaled(text, COST_DECIMALS) if amount is None else amount

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -23,8 +24,10 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.lease_upkeep import CredentialProbe
 from api.settings import ApiSettings
 from ledger.database import open_reader
+from ledger.keyring import Keyring, MasterKey, master_key
 from ledger.ledger import Ledger
 from ledger.queue import CommandQueue
 from ops import logs
@@ -50,6 +53,7 @@ CALLERS: dict[str, tuple[Role, str | None]] = {
     APP: ("app", APP),
     OTHER_APP: ("app", OTHER_APP),
 }
+TEST_KEY, OTHER_KEY = master_key(bytes(range(32))), master_key(bytes(32))
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 
@@ -112,6 +116,11 @@ def record(ledger: Ledger, calls: Iterable[Json], *, now_us: int = NOW_US, at_on
         require(ledger.execute_now(commands))
 
 
+def a_keyring(*keys: MasterKey) -> Keyring:
+    """A keyring with these master keys, or with one that every test has."""
+    return Keyring(lambda: keys or (TEST_KEY,), secrets.token_bytes)
+
+
 class Service:
     """The application inside this process, with a key for each caller."""
 
@@ -163,22 +172,28 @@ QUIET = ApiSettings(sweep_interval_s=86_400.0)
 
 @contextmanager
 def serving(
-    data_dir: Path, *, settings: ApiSettings = QUIET, queue: CommandQueue | None = None
+    data_dir: Path,
+    *,
+    settings: ApiSettings = QUIET,
+    queue: CommandQueue | None = None,
+    keyring: Keyring | None = None,
+    probe: CredentialProbe | None = None,
 ) -> Generator[Service, None, None]:
     """The service over a ledger with a key for each caller, inside this process."""
     clock = Clock()
-    ledger = Ledger(data_dir, durability="os", queue=queue)
-    with TestClient(create_app(ledger, settings, clock), raise_server_exceptions=False) as client:
+    ledger = Ledger(data_dir, durability="os", queue=queue, keyring=keyring or a_keyring())
+    app = create_app(ledger, settings, clock, probe=probe)
+    with TestClient(app, raise_server_exceptions=False) as client:
         add_keys(ledger)
         yield Service(ledger, client, clock)
 
 
 @contextmanager
-def captured_log(format_: logs.LogFormat) -> Generator[Callable[[], str], None, None]:
+def captured_log(format_: logs.LogFormat, level_: str = "info") -> Generator[Callable[[], str], None, None]:
     """What this process logs meanwhile, as it would be written by the service."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level, stream = root.handlers[:], root.level, io.StringIO()
-    logs.configure("info", format_)
+    logs.configure(level_, format_)
     [handler] = cast("list[logging.StreamHandler[io.StringIO]]", root.handlers)
     handler.setStream(stream)
     try:

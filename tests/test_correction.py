@@ -11,6 +11,7 @@ import pytest
 from ledger import reads
 from ledger.ledger import LEDGER_FILE
 from ops.verify import verify
+from projections import model_call_stat
 from projections.model_call_list import NEWEST, list_calls
 from schema.correction import Basis
 from schema.model_call import SweepModelCalls
@@ -140,6 +141,18 @@ def test_a_moved_dimension_moves_its_cell(service: Service, name: str) -> None:
     assert total(service, f"{name}={SET[name]}")["calls"] == len(listed(service, f"{name}={SET[name]}")) == 1
 
 
+def test_what_moves_from_user_to_user_is_folded_though_it_cancels(tmp_path: Path) -> None:
+    """Without users the sums of a fold may come to nothing; by user they do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_call_stat, "TAIL_EVENTS", 1)
+        with serving(tmp_path) as service:
+            service.post(CALLS, a_call(user_id="u-1"))
+            before = total(service, "user_id=u-1")
+            correct(service, user_id="u-2")
+            assert total(service, "user_id=u-2") == before
+            assert total(service, "user_id=u-1")["input_tokens"] == 0
+
+
 def test_a_void_takes_the_call_out_of_every_sum(service: Service) -> None:
     service.post(CALLS, a_call())
     receipt = void(service).json()
@@ -172,7 +185,7 @@ def test_a_correction_is_made_once(service: Service) -> None:
     first = correct(service, user_id="u-2")
     again = correct(service, user_id="u-2")
     assert (again.status_code, again.json()) == (200, {**first.json(), "duplicate": True})
-    others: tuple[Json, ...] = ({"user_id": "u-3"}, {"user_id": "u-2", "attempt": 2}, {})
+    others: tuple[Json, ...] = ({"user_id": "u-3"}, {"user_id": "u-2", "attempt": 2}, {"attempt": 2})
     for body in others:
         response = correct(service, **body)
         assert (response.status_code, response.json()["code"]) == (409, "id_conflict")
@@ -182,20 +195,20 @@ def test_a_correction_is_made_once(service: Service) -> None:
 
 def test_who_may_correct(service: Service) -> None:
     service.post(CALLS, a_call())
-    assert correct(service, id_="none").status_code == 404
-    assert correct(service, caller=OTHER_APP).status_code == 404
+    assert correct(service, id_="none", attempt=2).status_code == 404
+    assert correct(service, caller=OTHER_APP, attempt=2).status_code == 404
     assert posted(service, {"id": "x", "app": APP, "reason": "r", "void": True}, caller=OTHER_APP).status_code == 403
-    assert correct(service, caller="admin").json()["errors"][0]["path"] == "$.app"
+    assert correct(service, caller="admin", attempt=2).json()["errors"][0]["path"] == "$.app"
     assert posted(service, {"id": "x", "app": APP, "reason": "r", "void": True}, caller="admin").status_code == 201
 
 
 def test_what_has_not_ended_is_refused_and_a_late_end_can_be_corrected(service: Service) -> None:
     begun = {n: v for n, v in a_call().items() if n in {"provider", "model", "type", "started_at"}}
     service.post(f"{CALLS}/c-1/start", begun)
-    assert (correct(service).status_code, void(service).json()["code"]) == (409, "not_finished")
+    assert (correct(service, attempt=2).status_code, void(service).json()["code"]) == (409, "not_finished")
     service.clock.now_us += 10**12
     service.ledger.execute_now([SweepModelCalls(service.clock(), 10)])
-    assert correct(service).json()["code"] == "not_finished"
+    assert correct(service, attempt=2).json()["code"] == "not_finished"
     assert service.post(f"{CALLS}/c-1/complete", {"duration_ms": 5}).status_code == 201
     assert correct(service, duration_ms=6).status_code == 201
     assert (total(service)["duration_ms_sum"], total(service, "basis=billed")["duration_ms_sum"]) == (6, 5)
@@ -220,6 +233,8 @@ def test_what_has_not_ended_is_refused_and_a_late_end_can_be_corrected(service: 
         ({"set": {"status": "processing"}}, "$.set.status"),
         ({"set": {"metadata": {"x": "y" * 16_384}}}, "$.set.metadata"),
         ({"reason": "", "void": True}, "$.reason"),
+        ({"reason": "two\nlines", "void": True}, "$.reason"),
+        ({"set": {}}, "$.set"),
         ({"id": "a/b", "void": True}, "$.id"),
     ],
 )

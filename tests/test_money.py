@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.money import format_scaled, parse_scaled
+from schema import money
+from schema.money import WRITTEN_MAX, amount_e10, amount_text, format_scaled, parse_scaled
 from tests.strategies import examples
 
 
@@ -53,3 +54,19 @@ def test_text_says_the_exact_amount(amount: int, decimals: int) -> None:
 def test_a_million_small_costs_add_up() -> None:
     """A million calls of 4.375e-7 credits are 0.4375 credits to the last digit."""
     assert format_scaled(sum([parse_scaled("0.0000004375", 10)] * 1_000_000), 10) == "0.4375"
+
+
+@examples(200)
+@given(st.integers(-(10**20), 10**20))
+def test_an_amount_reads_back_as_it_was_written(amount: int) -> None:
+    """Whether it was written a moment ago or by another process."""
+    text = amount_text(amount)
+    assert text == format_scaled(amount, 10)
+    assert amount_e10(text) == parse_scaled(text, 10) == amount
+
+
+def test_amounts_remembered_are_bounded() -> None:
+    """More amounts than are remembered read back all the same."""
+    texts = [amount_text(n) for n in range(2 * WRITTEN_MAX + 1)]
+    assert [amount_e10(text) for text in texts] == list(range(2 * WRITTEN_MAX + 1))
+    assert len(money._written) <= WRITTEN_MAX

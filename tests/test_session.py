@@ -27,7 +27,9 @@ SETTINGS = ApiSettings(sweep_interval_s=86_400.0, session_lifetime_us=HOUR_US)
 def service(tmp_path: Path) -> Iterator[Service]:
     clock = Clock()
     ledger = Ledger(tmp_path, durability="os")
-    with TestClient(create_app(ledger, SETTINGS, clock, None, SECRET), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(ledger, SETTINGS, clock, session_secret=SECRET), raise_server_exceptions=False
+    ) as client:
         add_keys(ledger)
         yield Service(ledger, client, clock)
 

@@ -13,7 +13,7 @@ from api.auth import POSTERS, own_app, principal_of
 from api.openapi import documented
 from api.respond import JSON, json
 from api.services import services_of
-from schema.correction import CorrectModelCall, ModelCallVoided, PostedCorrection
+from schema.correction import CallCorrection, CorrectModelCall, ModelCallVoided, PostedCorrection
 from schema.errors import FieldError, InvalidInput
 from schema.model_call import CostStatus
 from schema.model_call_view import rating_of
@@ -54,6 +54,8 @@ async def correct_model_call(request: Request[Any, Any, Any], call_id: FromPath[
         raise InvalidInput(errors=(FieldError("$.app", "Expected an app: an admin names the one that called"),))
     if posted.void == (posted.set is not None):
         raise InvalidInput(errors=(FieldError("$.set", "Expected either `set` or `void`: true"),))
+    if posted.set == CallCorrection():
+        raise InvalidInput(errors=(FieldError("$.set", "Expected at least one field; to price anew, use a re-rate"),))
     command = CorrectModelCall(
         actor=principal.actor, received_at_us=services.clock(), id=call_id, app=app, correction=posted,
         policy=services.settings.rating_policy,

@@ -1,18 +1,18 @@
 """What calls cost: set rates, mark them, re-price many, read them, their history, and the public prices."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, get, post
 from litestar.params import FromPath
 from litestar.types import ASGIApp
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from api import body as bodies
 from api import query
 from api.auth import ADMINS, OPERATORS, READERS, principal_of
 from api.openapi import documented
-from api.query import Limit
+from api.query import PageParams
 from api.respond import JSON, json
 from api.services import services_of
 from ledger import rate_reads
@@ -42,15 +42,9 @@ from schema.times import format_time
 
 T = TypeVar("T", bound=Struct)
 AnyRequest = Request[Any, Any, Any]
-Cursor = Annotated[str, Meta(max_length=1_000)]
 
 
-class _Paged(Struct, kw_only=True, forbid_unknown_fields=True):
-    limit: Limit | None = None
-    cursor: Cursor | None = None
-
-
-class RateListParams(_Paged, kw_only=True, forbid_unknown_fields=True):
+class RateListParams(PageParams, kw_only=True, forbid_unknown_fields=True):
     """Rates, newest first. `current`: whether it is the one that holds now for its provider, model and type."""
 
     provider: Name | None = None
@@ -61,7 +55,7 @@ class RateListParams(_Paged, kw_only=True, forbid_unknown_fields=True):
     deprecated: bool | None = None
 
 
-class RateHistoryParams(_Paged, kw_only=True, forbid_unknown_fields=True):
+class RateHistoryParams(PageParams, kw_only=True, forbid_unknown_fields=True):
     """Which model's rates; `provider` and `model` are required."""
 
     provider: Name | None = None
@@ -69,7 +63,7 @@ class RateHistoryParams(_Paged, kw_only=True, forbid_unknown_fields=True):
     type: CallType | None = None
 
 
-class PriceParams(_Paged, kw_only=True, forbid_unknown_fields=True):
+class PriceParams(PageParams, kw_only=True, forbid_unknown_fields=True):
     """Which models' prices."""
 
     provider: Name | None = None
@@ -98,7 +92,7 @@ async def _executed(request: AnyRequest, command: Command) -> Appended:
     return await services_of(request.app).ledger.execute_one(command, length)
 
 
-def _place(params: _Paged) -> Place:
+def _place(params: PageParams) -> Place:
     return Place(params.cursor, bounded_limit(params.limit))
 
 

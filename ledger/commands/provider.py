@@ -1,14 +1,19 @@
-"""Providers: created, changed, deleted unless a model refers to one."""
+"""Providers: created, changed, deleted unless a model or a credential refers to one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import apsw
 
 from ledger import catalogue
 from ledger.decision import Decision, WorkingSet, handles
+from ledger.lease_state import PROVIDER_ROTATIONS, ProviderRotationRow
+from schema.credential import CREDENTIAL
 from schema.errors import FieldError, InUse, NameTaken
 from schema.model import MODEL
 from schema.provider import PROVIDER, ChangeProvider, CreateProvider, DeleteProvider, Provider, check_region
+
+REFERRING = (MODEL, CREDENTIAL)
 
 
 def _load_created(db: apsw.Connection, ws: WorkingSet, commands: Sequence[CreateProvider]) -> None:
@@ -30,32 +35,39 @@ def create(ws: WorkingSet, command: CreateProvider) -> Decision:
 def _load_changed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ChangeProvider]) -> None:
     for command in commands:
         catalogue.load(db, ws, PROVIDER, command.id)
+        ws.state.load(db, PROVIDER_ROTATIONS, [(command.id,)])
         if isinstance(command.change.name, str):
             catalogue.load_holder(db, ws, PROVIDER, command.id, name=command.change.name)
 
 
 @handles(ChangeProvider, _load_changed, alone=True)
 def change(ws: WorkingSet, command: ChangeProvider) -> Decision:
-    """A provider is changed, if anything differs."""
+    """A provider is changed, if anything differs. Enabling it forgets what it failed by."""
+    before: Any = ws.latest.get((PROVIDER.source, command.id))
     provider = catalogue.changed(ws, PROVIDER, command)
     check_region(provider)
     _require_free_name(ws, provider)
-    return catalogue.replaced(ws, PROVIDER, command, provider)
+    decision = catalogue.replaced(ws, PROVIDER, command, provider)
+    if provider.enabled and not before.data.enabled and ws.state.get(ProviderRotationRow, command.id) is not None:
+        decision.state = [ProviderRotationRow(command.id)]
+    return decision
 
 
 def _load_deleted(db: apsw.Connection, ws: WorkingSet, commands: Sequence[DeleteProvider]) -> None:
     for command in commands:
         catalogue.load(db, ws, PROVIDER, command.id)
-        catalogue.load_holder(db, ws, MODEL, provider=command.id)
+        for kind in REFERRING:
+            catalogue.load_holder(db, ws, kind, provider=command.id)
 
 
 @handles(DeleteProvider, _load_deleted, alone=True)
 def delete(ws: WorkingSet, command: DeleteProvider) -> Decision:
     """A provider is no longer offered."""
     decision = catalogue.deleted(ws, PROVIDER, command)
-    model = ws.holders.get((MODEL.noun, command.id))
-    if decision.events and model is not None:
-        raise InUse(f"model {model} refers to provider {command.id}")
+    for kind in REFERRING if decision.events else ():
+        holder = ws.holders.get((kind.noun, command.id))
+        if holder is not None:
+            raise InUse(f"{kind.noun} {holder} refers to provider {command.id}")
     return decision
 
 

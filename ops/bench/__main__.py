@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.rebuild import STEP_EVENTS_MAX
-from ops.bench import ingest, rated, statistics
+from ops.bench import ingest, lease, rated, statistics
 from ops.bench.build import build_ledger
 from ops.bench.replay import bare_rebuild_events_per_s, rebuild_events_per_s
 from schema.times import DAY_US
@@ -34,7 +34,7 @@ def main() -> None:
     rows: list[Row] = []
     report: dict[str, object] = {"machine": _machine()}
     console.print(report["machine"])
-    for section in (_batches, _singles, _rated, _rebuild, _statistics):
+    for section in (_batches, _singles, _leases, _rated, _rebuild, _statistics):
         found, data = section()
         rows += found
         report[section.__name__.strip("_")] = data
@@ -79,6 +79,14 @@ def _singles() -> tuple[list[Row], object]:
     posts, noop = harmonic_mean(run.posts_per_s), harmonic_mean(run.noop_per_s)
     row = _row(f"single posts, 64 connections (p50 {run.p50_ms:.1f} ms)", posts, noop, "no-op route, same body")
     return [row], {**msgspec.to_builtins(run), "ratio": run.ratio}
+
+
+def _leases() -> tuple[list[Row], object]:
+    found = lease.singles(SINGLE_COUNT, ROUNDS)
+    run = found.run
+    leases, noop = harmonic_mean(run.posts_per_s), harmonic_mean(run.noop_per_s)
+    name = f"leases, 64 connections (p50 {run.p50_ms:.1f} ms), {found.events} events"
+    return [_row(name, leases, noop, "no-op route, a call's body")], {**msgspec.to_builtins(found), "ratio": run.ratio}
 
 
 def _rated() -> tuple[list[Row], object]:

@@ -4,6 +4,7 @@ import click
 
 from ledger.ledger import LEDGER_FILE
 from ops.bootstrap import require_ledger
+from ops.master_key import make_keyring
 from ops.settings import Settings
 from ops.terminal import answer, note, progress_bar, takes_json, takes_settings
 from ops.verify import Report, verify
@@ -17,7 +18,7 @@ def verify_command(context: click.Context, settings: Settings, *, as_json: bool)
     """Re-hash the journal and compare every projection with its rebuild; exit 1 and say where if anything is amiss."""
     require_ledger(settings)
     with progress_bar() as progress:
-        report = verify(settings.directory / LEDGER_FILE, progress)
+        report = verify(settings.directory / LEDGER_FILE, progress, make_keyring(settings))
     answer(report, summary(report), as_json=as_json)
     for fault in report.faults:
         note(f"fault: {fault}")

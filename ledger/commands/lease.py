@@ -1,0 +1,116 @@
+"""Leases: a credential lent for a call. The journal hears of it only where a quota comes near its end."""
+
+from collections.abc import Sequence
+
+import apsw
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ledger.credential_book import Line
+from ledger.credential_event import Told
+from ledger.decision import Decision, WorkingSet, handles
+from ledger.lease_choice import Choice, head_of, now_of, of_model, of_one_provider
+from ledger.lease_load import load_base, load_choice
+from ledger.lease_state import LEASES, LeaseHead, LeaseRow, RotationRow, UsageRow
+from schema.credential import CredentialQuotaExhausted, CredentialQuotaNear, QuotaKind
+from schema.errors import FieldError, IdConflict, NotFound
+from schema.lease import LeaseCredential
+from schema.times import SECOND_US
+
+NEAR_PERCENT = 90
+QUOTAS: dict[str, QuotaKind] = {"day": "daily", "month": "monthly"}
+
+
+class Lent(Struct, frozen=True):
+    """A lease and the credential that it lends, its secret sealed, with its data key as it was last seen."""
+
+    lease: LeaseRow
+    line: Line
+
+
+def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[LeaseCredential]) -> None:
+    load_base(db, ws)
+    ws.state.load(db, LEASES, [(command.id,) for command in commands])
+    load_choice(db, ws, [command.wanted for command in commands], [command.received_at_us for command in commands])
+
+
+@handles(LeaseCredential, _load)
+def lease(ws: WorkingSet, command: LeaseCredential) -> Decision:
+    """The credential whose turn it is; one is taken from its quotas. The same id again gets the same lease."""
+    known = ws.state.get(LeaseRow, command.id)
+    if known is not None:
+        return _repeated(ws, command, known)
+    now_us, wanted = now_of(ws, command.received_at_us), command.wanted
+    if wanted.provider is not None:
+        choice = of_one_provider(ws, wanted.provider, now_us)
+    else:
+        choice = of_model(ws, wanted.model or "", now_us)
+    return _lent(head_of(ws), command, choice, now_us)
+
+
+def _repeated(ws: WorkingSet, command: LeaseCredential, known: LeaseRow) -> Decision:
+    wanted = command.wanted
+    asked_us = known.leased_at_us + wanted.expires_in_s * SECOND_US
+    pairs = (
+        ("app", command.app, known.app), ("model", wanted.model, known.model),
+        ("provider", wanted.provider, known.provider if known.model is None else None),
+        ("expires_in_s", asked_us, known.expires_at_us),
+    )  # fmt: skip
+    different = [name for name, again, first in pairs if again != first]
+    if different:
+        errors = tuple(FieldError(f"$.{name}", "differs from the first content") for name in different)
+        raise IdConflict(f"this id was used before for a lease with other {', '.join(different)}", errors=errors)
+    line = ws.credentials.find(known.credential)
+    if line is None:
+        raise NotFound(f"credential {known.credential}, which this lease lent, was deleted")
+    return Decision([], report=Lent(known, line), repeated=True)
+
+
+def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, now_us: int) -> Decision:
+    credential, currents = choice.taken.line.content, choice.pick.currents
+    told = Told(choice.taken.rotation, command.actor, now_us)
+    told.set(current=currents[credential.id], last_leased_us=now_us)
+    day = _taken(told, choice.taken.day, credential.daily_limit)
+    month = _taken(told, choice.taken.month, credential.monthly_limit)
+    row = LeaseRow(
+        command.id, head.sequence + 1, credential.id, credential.provider, command.wanted.model, command.app,
+        command.actor, now_us, now_us + command.wanted.expires_in_s * SECOND_US, day.period, month.period,
+    )  # fmt: skip
+    others = [_turned(each, currents) for each in choice.others]
+    state: list[Struct] = [
+        replace(head, sequence=row.sequence, last_us=now_us),
+        row,
+        told.rotation,
+        *others,
+        day,
+        month,
+    ]
+    if choice.model is not None:
+        state.append(choice.model)
+    return Decision(told.events, report=Lent(row, choice.taken.line), state=state)
+
+
+def _turned(row: RotationRow, currents: dict[str, int]) -> RotationRow:
+    return replace(row, current=currents[row.credential])
+
+
+def _taken(told: Told, usage: UsageRow, limit: int | None) -> UsageRow:
+    """One more used; the journal hears once a period that it is nearly over, and once that it is."""
+    usage = replace(usage, used=usage.used + 1)
+    if limit is None:
+        return usage
+    id_, quota = told.rotation.credential, QUOTAS[usage.kind]
+    if usage.used >= limit and not usage.exhausted:
+        gone = CredentialQuotaExhausted(id=id_, quota=quota, period=usage.period, used=usage.used, limit=limit)
+        told.tell("quota_exhausted", gone)
+        return replace(usage, near=True, exhausted=True)
+    if is_near(usage.used, limit) and not usage.near:
+        near = CredentialQuotaNear(id=id_, quota=quota, period=usage.period, used=usage.used, limit=limit)
+        told.tell("quota_near", near)
+        return replace(usage, near=True)
+    return usage
+
+
+def is_near(used: int, limit: int) -> bool:
+    """Whether at least nine tenths of a quota are used."""
+    return used * 100 >= limit * NEAR_PERCENT

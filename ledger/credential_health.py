@@ -1,0 +1,59 @@
+"""What an outcome means for a credential and its provider, as a table; and when a failed credential is looked at again.
+
+Only what a vendor's answer says about the credential counts against it: a refusal of content says nothing, and what
+was never sent gives its reservation back.
+"""
+
+from msgspec import Struct
+
+from schema.lease import Outcome
+from schema.times import DAY_US, SECOND_US
+
+ERRORS_MAX = 5  # errors in a row, at which a credential is disabled
+PENALTY_US = 180 * SECOND_US
+PENALTY_US_MAX = DAY_US
+COOL_DOWN_US = 90 * SECOND_US
+LONG_COOL_DOWN_US = 180 * SECOND_US
+LONG_COOL_DOWN_FAILURES = 3  # failures in a row, from which on a provider cools down longer
+RECHECK_FIRST_S = 5
+RECHECK_S_MAX = 10_800
+_DOUBLINGS_MAX = RECHECK_S_MAX.bit_length()
+
+
+class Effect(Struct, frozen=True, kw_only=True):
+    """What an outcome does. `clears`: the credential's errors and the provider's failures are over."""
+
+    clears: bool = False
+    disables: bool = False
+    counts: bool = False
+    penalises: bool = False
+    returns: bool = False
+    cools: bool = False
+
+
+EFFECTS: dict[Outcome, Effect] = {
+    "success": Effect(clears=True),
+    "auth": Effect(disables=True),
+    "payment": Effect(disables=True),
+    "content": Effect(),
+    "rate_limited": Effect(penalises=True, cools=True),
+    "server": Effect(counts=True, cools=True),
+    "timeout": Effect(counts=True, cools=True),
+    "not_sent": Effect(returns=True),
+}
+
+
+def recheck_delay_us(failures: int) -> int:
+    """How long to wait before a disabled credential is looked at again: 5 + 2ⁿ seconds after n looks, at most 3 h."""
+    doublings = min(failures, _DOUBLINGS_MAX)
+    return min(RECHECK_FIRST_S + (1 << doublings), RECHECK_S_MAX) * SECOND_US
+
+
+def penalty_us(retry_after_s: int | None) -> int:
+    """How long a rate-limited credential has a tenth of its weight: as the vendor says, at most a day, else 3 min."""
+    return min(retry_after_s * SECOND_US, PENALTY_US_MAX) if retry_after_s else PENALTY_US
+
+
+def cool_down_us(failures: int) -> int:
+    """How long a provider is passed over after so many failures in a row."""
+    return LONG_COOL_DOWN_US if failures >= LONG_COOL_DOWN_FAILURES else COOL_DOWN_US

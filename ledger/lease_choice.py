@@ -1,0 +1,186 @@
+"""Which credential a lease gets: what each one's standing is, whose turn it is, which provider a model goes to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from ledger.credential_book import Line
+from ledger.decision import WorkingSet
+from ledger.lease_state import HEAD, LeaseHead, ModelRotationRow, ProviderRotationRow, RotationRow, UsageRow
+from ledger.quota_period import Period, PeriodKind, calendar
+from ledger.round_robin import Candidate, Pick, penalised, pick
+from schema.errors import NoCredential, NotFound
+from schema.times import SECOND_US
+
+Hindrance = Literal["disabled", "drained", "exhausted"]
+RETRY_AFTER_S_UNKNOWN = 60
+
+
+class Standing(Struct, frozen=True):
+    """A credential, its turn and what it has used; `hindrance`: why it is not lent, `until_us`: how long."""
+
+    line: Line
+    rotation: RotationRow
+    day: UsageRow
+    month: UsageRow
+    hindrance: Hindrance | None
+    until_us: int | None
+
+
+class Choice(Struct, frozen=True):
+    """The credential that is lent, what those of its tier hold then, and where the model's next search begins."""
+
+    taken: Standing
+    others: list[RotationRow]
+    pick: Pick
+    model: ModelRotationRow | None = None
+
+
+def head_of(ws: WorkingSet) -> LeaseHead:
+    """Where leases are."""
+    return ws.state.get(LeaseHead, HEAD) or LeaseHead()
+
+
+def now_of(ws: WorkingSet, received_at_us: int) -> int:
+    """The time of a command about leases: never before that of a lease that was made."""
+    return max(received_at_us, head_of(ws).last_us)
+
+
+def rotation_of(ws: WorkingSet, line: Line) -> RotationRow:
+    """A credential's turn and health."""
+    return ws.state.get(RotationRow, line.content.id) or RotationRow(line.content.id, line.content.provider)
+
+
+def usage_of(ws: WorkingSet, credential: str, period: Period) -> UsageRow:
+    """What a credential was lent in a period."""
+    found = ws.state.get(UsageRow, credential, period.kind, period.text)
+    return found or UsageRow(credential, period.kind, period.text, period.start_us, period.end_us)
+
+
+def period_of(line: Line, kind: PeriodKind, now_us: int) -> Period:
+    """The day or month that a credential's lease belongs to."""
+    return calendar(line.content.timezone).period(kind, now_us)
+
+
+def standing(ws: WorkingSet, line: Line, now_us: int) -> Standing:
+    """How a credential stands."""
+    credential, rotation = line.content, rotation_of(ws, line)
+    day, month = (usage_of(ws, credential.id, period_of(line, kind, now_us)) for kind in ("day", "month"))
+    used_up = [
+        usage.ends_at_us
+        for usage, limit in ((day, credential.daily_limit), (month, credential.monthly_limit))
+        if limit is not None and usage.used >= limit
+    ]
+    hindrance: Hindrance | None = None
+    until_us: int | None = None
+    if not credential.enabled or rotation.recheck_at_us is not None:
+        hindrance, until_us = "disabled", rotation.recheck_at_us
+    elif credential.weight == 0:
+        hindrance = "drained"
+    elif used_up:
+        hindrance, until_us = "exhausted", max(used_up)
+    return Standing(line, rotation, day, month, hindrance, until_us)
+
+
+def of_provider(ws: WorkingSet, provider: str, now_us: int) -> Choice | list[Standing]:
+    """The credential whose turn it is; or, where none can be lent, how they all stand."""
+    standings = [standing(ws, line, now_us) for line in ws.credentials.of(provider)]
+    usable = {each.line.content.id: each for each in standings if each.hindrance is None}
+    found = pick([_candidate(each, now_us) for each in usable.values()])
+    if found is None:
+        return standings
+    others = [usable[id_].rotation for id_ in found.currents if id_ != found.id]
+    return Choice(usable[found.id], others, found)
+
+
+def _candidate(usable: Standing, now_us: int) -> Candidate:
+    credential, rotation = usable.line.content, usable.rotation
+    weight = penalised(credential.weight) if now_us < rotation.penalised_until_us else credential.weight
+    return Candidate(credential.id, weight, rotation.current, credential.priority)
+
+
+def of_one_provider(ws: WorkingSet, provider: str, now_us: int) -> Choice:
+    """From the provider that was named; raises NotFound, NoCredential."""
+    line = ws.credentials.provider(provider)
+    if line is None:
+        raise NotFound(f"there is no provider {provider}")
+    if not line.enabled:
+        raise NoCredential(f"provider {provider} is disabled", retry_after_s=RETRY_AFTER_S_UNKNOWN)
+    found = of_provider(ws, provider, now_us)
+    if isinstance(found, Choice):
+        return found
+    raise _none_left(f"provider {provider}", found, now_us)
+
+
+def pinned(ws: WorkingSet, model: str) -> str | None:
+    """The provider that `provider/model` names, where the part before the first slash is one."""
+    prefix, slash, _ = model.partition("/")
+    return prefix if slash and ws.credentials.provider(prefix) is not None else None
+
+
+def offers_of(ws: WorkingSet, model: str, now_us: int) -> list[str]:
+    """The enabled providers that offer a model, in the order of sort and id; raises NotFound, NoCredential."""
+    dated: dict[str, int] = ws.read["offers", model]
+    names = ws.credentials.offering(model) | {name for name, from_us in dated.items() if from_us <= now_us}
+    lines = [line for name in names if (line := ws.credentials.provider(name)) is not None]
+    if not lines:
+        raise NotFound(f"no provider offers {model}")
+    enabled = [line.id for line in sorted(lines, key=lambda each: (each.sort, each.id)) if line.enabled]
+    if not enabled:
+        raise NoCredential(f"every provider that offers {model} is disabled", retry_after_s=RETRY_AFTER_S_UNKNOWN)
+    return enabled
+
+
+def of_model(ws: WorkingSet, model: str, now_us: int) -> Choice:
+    """From the next provider in turn that offers a model, has a credential to lend and does not cool down.
+
+    Where all cool down, from the one that does so first no more. Raises NotFound, NoCredential.
+    """
+    provider = pinned(ws, model)
+    if provider is not None:
+        return of_one_provider(ws, provider, now_us)
+    offers = offers_of(ws, model, now_us)
+    last = ws.state.get(ModelRotationRow, model)
+    cooling: list[tuple[int, Choice]] = []
+    hindered: list[Standing] = []
+    for name in _from_after(offers, ws, last):
+        found = of_provider(ws, name, now_us)
+        if not isinstance(found, Choice):
+            hindered += found
+            continue
+        turned = Choice(found.taken, found.others, found.pick, ModelRotationRow(model, name))
+        cool_until_us = (ws.state.get(ProviderRotationRow, name) or ProviderRotationRow(name)).cool_until_us
+        if cool_until_us <= now_us:
+            return turned
+        cooling.append((cool_until_us, turned))
+    if cooling:
+        return min(cooling, key=lambda each: each[0])[1]
+    raise _none_left(f"model {model}", hindered, now_us)
+
+
+def _from_after(offers: Sequence[str], ws: WorkingSet, last: ModelRotationRow | None) -> list[str]:
+    """The providers in their order, beginning behind the one that was taken last."""
+    if last is None:
+        return list(offers)
+    if last.provider in offers:
+        at = offers.index(last.provider) + 1
+        return [*offers[at:], *offers[:at]]
+    line = ws.credentials.provider(last.provider)
+    if line is None:
+        return list(offers)
+    lines = {name: ws.credentials.provider(name) for name in offers}
+    later = [name for name in offers if (each := lines[name]) and (each.sort, each.id) > (line.sort, line.id)]
+    return [*later, *(name for name in offers if name not in later)]
+
+
+def _none_left(of: str, standings: Sequence[Standing], now_us: int) -> NoCredential:
+    """Why, and when that may change."""
+    if not standings:
+        return NoCredential(f"{of} has no credentials", retry_after_s=RETRY_AFTER_S_UNKNOWN)
+    counts = Counter(each.hindrance for each in standings)
+    told = ", ".join(f"{counts[why]} {why}" for why in ("disabled", "drained", "exhausted") if counts[why])
+    known = [each.until_us for each in standings if each.until_us is not None]
+    wait_s = max(1, -(-(min(known) - now_us) // SECOND_US)) if known else RETRY_AFTER_S_UNKNOWN
+    return NoCredential(f"of the credentials of {of} none can be lent: {told}", retry_after_s=wait_s)
