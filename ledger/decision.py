@@ -17,7 +17,9 @@ from msgspec import Struct
 import ledger.commands
 from ledger import journal
 from ledger.rate_book import RateBook
+from projections.account_book import Book
 from projections.model_rate import RateRow
+from schema.charge import Charge
 from schema.entry import NewEvent, Recorded
 
 Command = Struct
@@ -27,12 +29,14 @@ Key = tuple[str, str]
 class Decision(Struct):
     """The events of a command, all or none; or, for a repeated command, the event it got the first time.
 
-    `report` is for the caller alone: what was found while deciding and is in no event.
+    `report` is for the caller alone: what was found while deciding and is in no event. `answer` is the index of the
+    event that the caller is told of.
     """
 
     events: list[NewEvent]
     first: Recorded | None = None
     report: Struct | None = None
+    answer: int = -1
 
 
 class WorkingSet:
@@ -50,6 +54,8 @@ class WorkingSet:
         self.latest: dict[Key, Recorded] = {}
         self.holders: dict[tuple[str, ...], str] = {}
         self.rate_rows: list[RateRow] = []
+        self.book = Book()  # accounts; empty where none is touched
+        self.charges: dict[int, Charge] = {}  # what calls that are changed have been charged, by first position
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
 
@@ -60,11 +66,13 @@ class WorkingSet:
     def evolve(self, event: Recorded) -> None:
         """Take in an event that was decided."""
         self.events[event.source, event.id] = event
+        if self.book.accounts:
+            self.book.evolve(event)
 
     def load(self, db: apsw.Connection, keys: Iterable[Key]) -> None:
         """Bring in the events with these identities."""
         for event in journal.lookup(db, list(keys)):
-            self.evolve(event)
+            self.events[event.source, event.id] = event
 
 
 Load = Callable[[apsw.Connection, WorkingSet, Sequence[Any]], None]

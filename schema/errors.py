@@ -172,6 +172,31 @@ class CallVoided(LedgerError):
     hint = "Post the call again under another id."
 
 
+class InsufficientCredit(LedgerError):
+    """The account does not have this much available; that is final for this id."""
+
+    code = "insufficient_credit"
+    hint = "Credit the account with what is missing, then ask again with a new id."
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"{missing} credits are missing")
+        self.missing = missing
+
+
+class HoldClosed(LedgerError):
+    """This hold was settled or released before."""
+
+    code = "hold_closed"
+    hint = "A hold ends once; GET /v1/holds/{id} tells how."
+
+
+class LimitReached(LedgerError):
+    """The account has as many of these as it may have."""
+
+    code = "limit_reached"
+    hint = "Settle or release holds, or use another account; the detail names the limit."
+
+
 class RerateUnfinished(LedgerError):
     """This re-rate is under way, or was taken back."""
 

@@ -1,0 +1,63 @@
+"""Charging a finished call, within its own event: it is kept whatever its account can pay."""
+
+from collections.abc import Sequence
+
+from ledger.account_draw import draw, usable
+from ledger.decision import WorkingSet
+from ledger.payer import payer
+from ledger.teller import Teller, charge_of
+from projections.account_book import HoldState
+from schema.charge import Charge, amount_e10
+from schema.entry import NewEvent
+from schema.hold import HoldSettled, source_of
+from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded, Usage
+
+Chargeable = ModelCallRecorded | ModelCallCompleted | ModelCallFailed
+
+
+def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, any_account: bool) -> Sequence[NewEvent]:
+    """Set a rated call's charge; what must happen before it, as the end of a hold, is returned as events."""
+    book = ws.book
+    if not book.accounts:
+        return ()
+    hold = book.linked.get((call.app or "", call.id)) if book.linked else None
+    if hold is not None and hold.status in {"open", "settled"}:
+        return _settle(ws, hold, call, now_us, actor)
+    account = payer(book, call, any_account=any_account)
+    if account is None:
+        return ()
+    rating = call.rating
+    amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
+    events: Sequence[NewEvent] = ()
+    if account.due_us <= now_us:
+        teller = Teller(book, now_us, actor)
+        account = teller.settle_due(account.id)
+        book, events = teller.book, teller.events
+    grants = usable(book, account, now_us, call)
+    drawn = draw(account, grants, amount, overdraft=account.overdraft == "unheld")
+    call.charge = charge_of(account, drawn, tokens_of(call.usage))
+    return events
+
+
+def _settle(ws: WorkingSet, hold: HoldState, call: Chargeable, now_us: int, actor: str) -> Sequence[NewEvent]:
+    """The hold for this call is settled by what the call cost; one that was settled before stays as it is."""
+    rating = call.rating
+    amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
+    teller = Teller(ws.book, now_us, actor)
+    if hold.status == "open":
+        moved = teller.settle(hold, amount, call)
+    else:
+        event = ws.find(source_of(hold.app or None), f"{hold.id}/settle")
+        assert event is not None
+        assert isinstance(event.data, HoldSettled)
+        moved = event.data.charge
+    call.charge = Charge(
+        account=moved.account, amount=moved.amount, free=moved.free, owed=moved.owed, tokens=tokens_of(call.usage),
+        hold=hold.id,
+    )  # fmt: skip
+    return teller.events
+
+
+def tokens_of(usage: Usage | None) -> int:
+    """Input and output together."""
+    return 0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)

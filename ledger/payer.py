@@ -1,0 +1,71 @@
+"""Who pays for a call: the account it names, else its user's, else its app's, if there is one."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apsw
+
+from ledger.decision import WorkingSet
+from projections import account_balance
+from projections.account_book import AccountState, Book
+from schema.account import owner_key
+from schema.hold import source_of
+
+CallKeys = tuple[str, str, str | None, str | None]  # app, id, user, account
+
+
+def load(db: apsw.Connection, ws: WorkingSet, calls: Iterable[CallKeys], commands: Sequence[Any]) -> None:
+    """Bring in, set-wise, the accounts that may pay for calls; nothing at all where the ledger has no accounts."""
+    if not account_balance.exist(db):
+        return
+    named: set[str] = set()
+    owners: set[str] = set()
+    keys: list[tuple[str, str]] = []
+    for app, id_, user, account in calls:
+        keys.append((app, id_))
+        if account is not None:
+            named.add(account)
+        if user is not None:
+            owners.add(f"user/{app}/{user}")
+            owners.add(f"user//{user}")
+        owners.add(f"app//{app}")
+    book = ws.book
+    account_balance.load_linked(db, book, keys)
+    named.update(hold.account for hold in book.linked.values())
+    settled = [hold for hold in book.linked.values() if hold.status == "settled"]
+    ws.load(db, [(source_of(hold.app or None), f"{hold.id}/settle") for hold in settled])
+    account_balance.load(db, book, sorted(named))
+    account_balance.load_owned(db, book, sorted(owners))
+    load_details(db, book, commands)
+
+
+def load_details(db: apsw.Connection, book: Book, commands: Sequence[Any]) -> None:
+    """Bring in what may be spent of the book's accounts, and what of theirs is over when commands were received."""
+    now_us = max(command.received_at_us for command in commands)
+    account_balance.load_due_holds(db, book, now_us)
+    account_balance.load_live_grants(db, book)
+
+
+def may_use(account: AccountState, app: str | None) -> bool:
+    """Whether an app may charge and hold an account: its own, its users', those of global users, and granted ones."""
+    owner = account.owner
+    return (
+        owner == f"app//{app}"
+        or owner.startswith((f"user/{app}/", "user//"))
+        or (app is not None and app in account.apps)
+    )
+
+
+def payer(book: Book, call: Any, *, any_account: bool) -> AccountState | None:  # noqa: ANN401 - a call in any form
+    """The account that pays for a call; one that its app may not use is passed over."""
+    app = call.app
+    if call.account is not None:
+        named = book.accounts.get(call.account)
+        if named is not None and (any_account or may_use(named, app)):
+            return named
+    owners = book.owners
+    found = None
+    if call.user_id is not None:
+        found = owners.get(f"user/{app}/{call.user_id}") or owners.get(f"user//{call.user_id}")
+    found = found or owners.get(owner_key("app", app))
+    return None if found is None else book.accounts[found]
