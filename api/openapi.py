@@ -29,6 +29,8 @@ _PATH_TYPES: dict[str, Any] = {
     "model_id": ClientId,
     "rate_id": ClientId,
     "rerate_id": ClientId,
+    "account_id": ClientId,
+    "hold_id": ClientId,
 }
 
 Roles = frozenset[Role] | str

@@ -20,8 +20,8 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
     book = ws.book
     if not book.accounts:
         return ()
-    hold = book.linked.get((call.app or "", call.id)) if book.linked else None
-    if hold is not None and hold.status in {"open", "settled"}:
+    hold = book.hold_for(call.app or "", call.id, now_us) if book.linked else None
+    if hold is not None:
         return _settle(ws, hold, call, now_us, actor)
     account = payer(book, call, any_account=any_account)
     if account is None:

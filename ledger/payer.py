@@ -31,8 +31,9 @@ def load(db: apsw.Connection, ws: WorkingSet, calls: Iterable[CallKeys], command
         owners.add(f"app//{app}")
     book = ws.book
     account_balance.load_linked(db, book, keys)
-    named.update(hold.account for hold in book.linked.values())
-    settled = [hold for hold in book.linked.values() if hold.status == "settled"]
+    linked = [hold for holds in book.linked.values() for hold in holds]
+    named.update(hold.account for hold in linked)
+    settled = [hold for hold in linked if hold.status == "settled"]
     ws.load(db, [(source_of(hold.app or None), f"{hold.id}/settle") for hold in settled])
     account_balance.load(db, book, sorted(named))
     account_balance.load_owned(db, book, sorted(owners))

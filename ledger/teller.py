@@ -165,12 +165,12 @@ class Teller:
         self.settle_due(hold.account)
         return charge
 
-    def release(self, hold: HoldState) -> None:
+    def release(self, hold: HoldState, reason: str | None) -> None:
         """Give back what was held; nothing where its time is over."""
         self.settle_due(hold.account)
         app = hold.app or None
         if self.book.holds[hold.key].status == "open":
-            self._hold(app, hold.id, "/release", HoldReleased(id=hold.id, app=app, account=hold.account))
+            self._hold(app, hold.id, "/release", HoldReleased(id=hold.id, app=app, account=hold.account, reason=reason))
             self._answered()
             self.settle_due(hold.account)
         else:
@@ -201,7 +201,7 @@ def charge_of(state: AccountState, drawn: Drawn, tokens: int) -> Charge:
         account=state.id,
         amount=amount_text(paid + drawn.owed_e10),
         free=texts(drawn.free) if drawn.free else None,
-        owed=amount_text(drawn.owed_e10) if drawn.owed_e10 else "0",
+        owed=amount_text(drawn.owed_e10),
         tokens=tokens,
         sequence=state.sequence + 1 if paid else None,
         after=amount_text(state.total_e10 - paid) if paid else None,

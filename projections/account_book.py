@@ -138,7 +138,7 @@ class Book:
         self.owners: dict[str, str] = {}
         self.grants: dict[str, dict[str, Grant]] = {}
         self.holds: dict[HoldKey, HoldState] = {}
-        self.linked: dict[HoldKey, HoldState] = {}  # by app and call
+        self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
         self.touched: dict[str, None] = {}
         self.lines: list[Line] | None = None
 
@@ -164,7 +164,7 @@ class Book:
         if hold.key not in self.holds:
             self.holds[hold.key] = hold
             if hold.call_id is not None:
-                self.linked[hold.app, hold.call_id] = hold
+                self.linked.setdefault((hold.app, hold.call_id), []).append(hold)
             if hold.status == "open":
                 self._due(hold.account, hold.expires_at_us)
 
@@ -182,8 +182,19 @@ class Book:
             key: {id_: msgspec.structs.replace(grant) for id_, grant in own.items()} for key, own in self.grants.items()
         }
         other.holds = {key: msgspec.structs.replace(hold) for key, hold in self.holds.items()}
-        other.linked = {(h.app, h.call_id): h for h in other.holds.values() if h.call_id is not None}
+        for hold in other.holds.values():
+            if hold.call_id is not None:
+                other.linked.setdefault((hold.app, hold.call_id), []).append(hold)
         return other
+
+    def hold_for(self, app: str, call_id: str, now_us: int) -> HoldState | None:
+        """The hold that stands for a call: the one that still binds, else the first that was settled."""
+        holds = [
+            hold
+            for hold in self.linked.get((app, call_id), ())
+            if hold.status == "settled" or (hold.status == "open" and hold.expires_at_us > now_us)
+        ]
+        return min(holds, key=lambda hold: (hold.status != "open", hold.position)) if holds else None
 
     def evolve(self, event: Recorded) -> None:
         """Take in an event; those of other things change nothing."""

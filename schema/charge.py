@@ -30,6 +30,9 @@ SignedAmount = Annotated[
 ]
 
 
+ZERO = "0"  # a default is left out of an entry by identity, so there is one
+
+
 class Charge(Struct, kw_only=True, omit_defaults=True, gc=False):
     """What an event takes from an account; negative amounts give back.
 
@@ -40,9 +43,9 @@ class Charge(Struct, kw_only=True, omit_defaults=True, gc=False):
     """
 
     account: str
-    amount: str = "0"
+    amount: str = ZERO
     free: dict[str, str] | None = None
-    owed: str = "0"
+    owed: str = ZERO
     tokens: int = 0
     hold: str | None = None
     sequence: int | None = None
@@ -75,7 +78,7 @@ def amount_e10(text: str) -> int:
 
 def amount_text(amount: int) -> str:
     """An integer of 1e-10 as credits."""
-    return format_scaled(amount, COST_DECIMALS)
+    return format_scaled(amount, COST_DECIMALS) if amount else ZERO
 
 
 def accept_amount(text: str, path: str, *, least_e10: int = 1) -> str:

@@ -178,8 +178,8 @@ class InsufficientCredit(LedgerError):
     code = "insufficient_credit"
     hint = "Credit the account with what is missing, then ask again with a new id."
 
-    def __init__(self, missing: str) -> None:
-        super().__init__(f"{missing} credits are missing")
+    def __init__(self, missing: str | None = None) -> None:
+        super().__init__("" if missing is None else f"{missing} credits are missing")
         self.missing = missing
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from schema.charge import Amount, Charge, accept_amount
+from schema.correction import Reason
 from schema.event import event
 from schema.ids import AppId, ClientId, Name, app_source, ledger_source
 from schema.model_call import CallType
@@ -70,6 +71,7 @@ class HoldReleased(Struct, kw_only=True, omit_defaults=True):
     id: ClientId
     app: AppId | None = None
     account: str
+    reason: Reason | None = None
 
 
 @event("hold.expired", 1)
@@ -108,6 +110,7 @@ class ReleaseHold(Struct, kw_only=True):
     received_at_us: int
     app: str | None
     id: str
+    reason: str | None = None
 
 
 class HoldView(Struct, kw_only=True):

@@ -25,6 +25,9 @@ SHIPPED = {
     "model_rate.deprecated.v1", "model_rate.set.v1", "rerate.advanced.v1", "rerate.reverting.v1", "rerate.started.v1",
     "provider.changed.v1", "provider.created.v1", "provider.deleted.v1",
     "price_list.synced.v1",
+    "account.changed.v1", "account.collected.v1", "account.created.v1", "account.credit_declined.v1",
+    "account.credited.v1", "grant.expired.v1", "hold.declined.v1", "hold.expired.v1", "hold.placed.v1",
+    "hold.released.v1", "hold.settled.v1",
 }  # fmt: skip
 
 

@@ -27,7 +27,9 @@ from schema.hold import (
 
 def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceHold]) -> None:
     ws.load(db, [(source_of(c.hold.app), c.hold.id) for c in commands])
-    account_balance.load(db, ws.book, {c.account: None for c in commands})
+    account_balance.load_linked(db, ws.book, [(c.hold.app or "", c.hold.call_id) for c in commands if c.hold.call_id])
+    linked = (hold.account for holds in ws.book.linked.values() for hold in holds)
+    account_balance.load(db, ws.book, dict.fromkeys([*(c.account for c in commands), *linked]))
     load_details(db, ws.book, commands)
 
 
@@ -44,8 +46,19 @@ def place(ws: WorkingSet, command: PlaceHold) -> Decision:
     if not command.any_account and not may_use(account, hold.app):
         raise Forbidden(f"account {command.account} is not this app's, nor granted to it")
     teller = Teller(ws.book, command.received_at_us, command.actor)
-    teller.place(command.account, hold)
+    place_hold(teller, command.account, hold)
     return teller.decision()
+
+
+def place_hold(teller: Teller, account: str, hold: PostedHold) -> bool:
+    """Place a hold, the only one for its call; False where it was declined. Raises IdConflict, LimitReached."""
+    teller.settle_due(account)
+    if hold.call_id is not None:
+        other = teller.book.hold_for(hold.app or "", hold.call_id, teller.now_us)
+        if other is not None:
+            message = f"Expected a call that no other hold is for; it has {other.id}"
+            raise IdConflict(errors=(FieldError("$.call_id", message),))
+    return teller.place(account, hold)
 
 
 def same_or_conflict(first: Recorded, account: str, hold: PostedHold) -> Decision:
@@ -109,5 +122,5 @@ def release(ws: WorkingSet, command: ReleaseHold) -> Decision:
     if first is not None:
         return Decision([], first)
     teller = Teller(ws.book, command.received_at_us, command.actor)
-    teller.release(hold)
+    teller.release(hold, command.reason)
     return teller.decision()
