@@ -6,8 +6,8 @@ from ledger.account_draw import draw, usable
 from ledger.decision import WorkingSet
 from ledger.payer import payer
 from ledger.teller import Teller, charge_of
-from projections.account_book import HoldState
-from schema.charge import Charge, amount_e10
+from projections.account_book import AccountState, HoldState
+from schema.charge import Charge, amount_e10, amount_text
 from schema.entry import NewEvent
 from schema.hold import HoldSettled, source_of
 from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded, Usage
@@ -33,10 +33,23 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
         teller = Teller(book, now_us, actor)
         account = teller.settle_due(account.id)
         book, events = teller.book, teller.events
+    if not account.grants and amount <= account.unheld_balance_e10:
+        call.charge = _from_balance(account, amount, call)
+        return events
     grants = usable(book, account, now_us, call)
     drawn = draw(account, grants, amount, overdraft=account.overdraft == "unheld")
     call.charge = charge_of(account, drawn, tokens_of(call.usage))
     return events
+
+
+def _from_balance(account: AccountState, amount: int, call: Chargeable) -> Charge:
+    """What nearly every charge is, made with little ado."""
+    usage, rating = call.usage, call.rating
+    tokens = 0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    if not amount or rating is None or rating.cost is None:
+        return Charge(account=account.id, tokens=tokens)
+    after = amount_text(account.balance_e10 + account.free_e10 - amount)
+    return Charge(account=account.id, amount=rating.cost, tokens=tokens, sequence=account.sequence + 1, after=after)
 
 
 def _settle(ws: WorkingSet, hold: HoldState, call: Chargeable, now_us: int, actor: str) -> Sequence[NewEvent]:

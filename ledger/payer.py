@@ -8,7 +8,6 @@ import apsw
 from ledger.decision import WorkingSet
 from projections import account_balance
 from projections.account_book import AccountState, Book
-from schema.account import owner_key
 from schema.hold import source_of
 
 CallKeys = tuple[str, str, str | None, str | None]  # app, id, user, account
@@ -18,23 +17,19 @@ def load(db: apsw.Connection, ws: WorkingSet, calls: Iterable[CallKeys], command
     """Bring in, set-wise, the accounts that may pay for calls; nothing at all where the ledger has no accounts."""
     if not account_balance.exist(db):
         return
-    named: set[str] = set()
-    owners: set[str] = set()
-    keys: list[tuple[str, str]] = []
-    for app, id_, user, account in calls:
-        keys.append((app, id_))
-        if account is not None:
-            named.add(account)
-        if user is not None:
-            owners.add(f"user/{app}/{user}")
-            owners.add(f"user//{user}")
-        owners.add(f"app//{app}")
-    book = ws.book
-    account_balance.load_linked(db, book, keys)
-    linked = [hold for holds in book.linked.values() for hold in holds]
-    named.update(hold.account for hold in linked)
-    settled = [hold for hold in linked if hold.status == "settled"]
-    ws.load(db, [(source_of(hold.app or None), f"{hold.id}/settle") for hold in settled])
+    book, wanted = ws.book, list(calls)
+    named = {account for _, _, _, account in wanted if account is not None}
+    if account_balance.any_linked(db):
+        account_balance.load_linked(db, book, [(app, id_) for app, id_, _, _ in wanted])
+        linked = [hold for holds in book.linked.values() for hold in holds]
+        named.update(hold.account for hold in linked)
+        settled = [hold for hold in linked if hold.status == "settled"]
+        ws.load(db, [(source_of(hold.app or None), f"{hold.id}/settle") for hold in settled])
+    owners = {f"app//{app}" for app in {app for app, _, _, _ in wanted}}
+    if account_balance.owned_by(db, "user"):
+        users = {(app, user) for app, _, user, _ in wanted if user is not None}
+        owners.update(f"user/{app}/{user}" for app, user in users)
+        owners.update(f"user//{user}" for _, user in users)
     account_balance.load(db, book, sorted(named))
     account_balance.load_owned(db, book, sorted(owners))
     load_details(db, book, commands)
@@ -68,5 +63,5 @@ def payer(book: Book, call: Any, *, any_account: bool) -> AccountState | None:  
     found = None
     if call.user_id is not None:
         found = owners.get(f"user/{app}/{call.user_id}") or owners.get(f"user//{call.user_id}")
-    found = found or owners.get(owner_key("app", app))
+    found = found or owners.get(f"app//{app}")
     return None if found is None else book.accounts[found]

@@ -4,45 +4,44 @@ Sums that have no bound of their own (spent, owed, tokens) are kept as two numbe
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import apsw
 import msgspec
 
-from projections.account_book import KINDS, NEVER_US, AccountState, Book, Grant, HoldKey, HoldState, Line
+from projections.account_book import HIGH, KINDS, NEVER_US, AccountState, Book, Grant, HoldKey, HoldState
 from projections.bulk import Row, insert
 from projections.projection import Projection, Table, Target
-from schema.account import AccountChanged, AccountCreated
-from schema.charge import Scope
+from schema.account import AccountChanged, AccountCreated, OwnerKind
+from schema.charge import Charge, Scope
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
 from schema.credit import AccountCollected, AccountCredited, GrantExpired
 from schema.entry import Recorded
 from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled
 from schema.model_call import FINISHED
 
-HIGH = 10**10
-
-_SUMS = """
+_SHOWN = """
     balance_e10       INTEGER NOT NULL,  -- with what is held of it
-    balance_held_e10  INTEGER NOT NULL,
     free_e10          INTEGER NOT NULL,  -- with what is held of it
-    free_held_e10     INTEGER NOT NULL,
-    issued_e10        INTEGER NOT NULL,
-    expired_e10       INTEGER NOT NULL,
     spent_high        INTEGER NOT NULL,  -- credits
     spent_e10         INTEGER NOT NULL,  -- and the rest
     owed_high         INTEGER NOT NULL,
     owed_e10          INTEGER NOT NULL,
     tokens_high       INTEGER NOT NULL,  -- ten billions
     tokens            INTEGER NOT NULL,  -- and the rest
-    sequence          INTEGER NOT NULL   -- of the latest transaction
+    sequence          INTEGER NOT NULL,
 """
 _BALANCE_COLUMNS = f"""
     account           TEXT PRIMARY KEY,
     owner             TEXT NOT NULL,
     overdraft         TEXT NOT NULL,
     apps              TEXT NOT NULL,
-    {_SUMS.strip().replace("-- of the latest transaction", "")},
+    {_SHOWN.strip()}
+    balance_held_e10  INTEGER NOT NULL,
+    free_held_e10     INTEGER NOT NULL,
+    issued_e10        INTEGER NOT NULL,
+    expired_e10       INTEGER NOT NULL,
     grants            INTEGER NOT NULL,  -- with something left
     holds             INTEGER NOT NULL,  -- open
     position          INTEGER NOT NULL
@@ -52,7 +51,8 @@ _LINE_COLUMNS = f"""
     position          INTEGER NOT NULL,
     kind              TEXT,              -- null where no money moved
     amount_e10        INTEGER NOT NULL,
-    {_SUMS.strip().replace("-- of the latest transaction", "")},
+    held_e10          INTEGER NOT NULL,
+    {_SHOWN.strip()}
     PRIMARY KEY (account, position)
 """
 _GRANT_COLUMNS = """
@@ -84,8 +84,8 @@ _HOLD_COLUMNS = """
     PRIMARY KEY (app, id)
 """
 _STATE = (
-    "account, owner, overdraft, apps, balance_e10, balance_held_e10, free_e10, free_held_e10, issued_e10, expired_e10, "
-    "spent_high, spent_e10, owed_high, owed_e10, tokens_high, tokens, sequence, grants, holds, position"
+    "account, owner, overdraft, apps, balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, "
+    "tokens, sequence, balance_held_e10, free_held_e10, issued_e10, expired_e10, grants, holds, position"
 )
 _CHANGING = tuple(_STATE.split(", ")[2:])
 _UPSERT = f"ON CONFLICT (account) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}"
@@ -119,14 +119,20 @@ def _take_accounts(db: apsw.Connection, book: Book, query: str, keys: Iterable[s
 
 def _state(row: Any) -> AccountState:  # noqa: ANN401 - a row
     (
-        id_, owner, overdraft, apps, balance, balance_held, free, free_held, issued, expired, spent_high, spent,
-        owed_high, owed, tokens_high, tokens, sequence, grants, holds, position,
+        id_, owner, overdraft, apps, balance, free, spent_high, spent, owed_high, owed, tokens_high, tokens, sequence,
+        balance_held, free_held, issued, expired, grants, holds, position,
     ) = row  # fmt: skip
     return AccountState(
         id_, owner, overdraft, () if apps == "[]" else _apps.decode(apps), balance, balance_held, free, free_held,
         issued, expired, spent_high * HIGH + spent, owed_high * HIGH + owed, tokens_high * HIGH + tokens, sequence,
         grants, holds, position,
     )  # fmt: skip
+
+
+def owned_by(db: apsw.Connection, kind: OwnerKind) -> bool:
+    """Whether any account belongs to one of this kind."""
+    query = "SELECT 1 FROM account_balances WHERE owner >= ?1 || '/' AND owner < ?1 || '0' LIMIT 1"
+    return bool(db.execute(query, (kind,)).get)
 
 
 def load_live_grants(db: apsw.Connection, book: Book) -> None:
@@ -160,9 +166,14 @@ def load_holds(db: apsw.Connection, book: Book, keys: Iterable[HoldKey], table: 
     _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN {table} h ON {at}", keys)
 
 
+def any_linked(db: apsw.Connection) -> bool:
+    """Whether any hold is for a call."""
+    return bool(db.execute("SELECT 1 FROM holds WHERE call_id IS NOT NULL LIMIT 1").get)
+
+
 def load_linked(db: apsw.Connection, book: Book, keys: Iterable[HoldKey]) -> None:
     """Bring in holds by app and the call that they are for."""
-    if db.execute("SELECT 1 FROM holds WHERE call_id IS NOT NULL LIMIT 1").get:
+    if any_linked(db):
         # The plus keeps the planner from the primary key, under which an app has all its holds.
         on = "h.call_id = k.value ->> 1 AND +h.app = k.value ->> 0 AND h.call_id IS NOT NULL"
         _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN holds h ON {on}", keys)
@@ -212,15 +223,14 @@ def find_holds(db: apsw.Connection, app: str | None, id_: str) -> list[HoldState
 
 
 def line_at(db: apsw.Connection, account: str, position: int) -> AccountState | None:
-    """What an account held after the last event up to a position that touched it; rules aside."""
+    """What an account held after the last event up to a position that touched it; rules and other details aside."""
     query = (
-        "SELECT position, balance_e10, balance_held_e10, free_e10, free_held_e10, issued_e10, expired_e10, spent_high, "
-        "spent_e10, owed_high, owed_e10, tokens_high, tokens, sequence FROM account_statement "
-        "WHERE account = ? AND position <= ? ORDER BY position DESC LIMIT 1"
+        "SELECT balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, tokens, sequence, "
+        "held_e10, position FROM account_statement WHERE account = ? AND position <= ? ORDER BY position DESC LIMIT 1"
     )
     for row in db.execute(query, (account, position)):
-        at, *sums = row
-        return _state((account, "", "", "[]", *sums, 0, 0, at))
+        *shown, held, at = row
+        return _state((account, "", "", "[]", *shown, held, 0, 0, 0, 0, 0, at))
     return None
 
 
@@ -247,7 +257,8 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     db = target.db
     states = [book.accounts[id_] for id_ in book.touched]
     insert(db, f"INSERT INTO {target.table('account_balances')}", [_balance_row(s) for s in states], _UPSERT)
-    insert(db, f"INSERT INTO {target.table('account_statement')}", [_line_row(line) for line in book.lines])
+    book.lines.sort(key=itemgetter(0, 1))  # in the order of the table's key, so that neighbours meet on one page
+    insert(db, f"INSERT INTO {target.table('account_statement')}", book.lines)
     grants = [_grant_row(grant) for own in book.grants.values() for grant in own.values()]
     insert(db, f"REPLACE INTO {target.table('grants')}", grants)
     insert(db, f"REPLACE INTO {target.table('holds')}", [_hold_row(hold) for hold in book.holds.values()])
@@ -261,15 +272,11 @@ def _loaded(target: Target, events: Sequence[Recorded]) -> Book | None:
     for event in events:
         data = event.data
         if isinstance(data, FINISHED):
-            charges = () if data.charge is None else (data.charge,)
-        elif isinstance(data, ModelCallCorrected | ModelCallVoided | ModelCallRerated):
-            charges = () if data.charges is None else data.charges.moves
-        elif isinstance(data, HoldSettled):
-            charges = (data.charge,)
-            holds[data.app or "", data.id] = None
+            if data.charge is None:
+                continue
+            charges: Sequence[Charge] = (data.charge,)
         elif isinstance(data, KINDS):
-            charges = ()
-            _touched(data, accounts, grants, holds)
+            charges = _touched(data, accounts, grants, holds)
         else:
             continue
         for charge in charges:
@@ -288,8 +295,14 @@ def _loaded(target: Target, events: Sequence[Recorded]) -> Book | None:
 
 def _touched(
     data: object, accounts: dict[str, None], grants: dict[tuple[str, str], None], holds: dict[HoldKey, None]
-) -> None:
+) -> Sequence[Charge]:
+    """Note what an event touches, but for its charges, which are returned."""
     match data:
+        case ModelCallCorrected() | ModelCallVoided() | ModelCallRerated():
+            return () if data.charges is None else data.charges.moves
+        case HoldSettled():
+            holds[data.app or "", data.id] = None
+            return (data.charge,)
         case AccountCreated() | AccountChanged():
             accounts[data.id] = None
         case AccountCredited() | AccountCollected():
@@ -306,25 +319,15 @@ def _touched(
         case _:
             message = f"{type(data).__name__} is not folded"
             raise TypeError(message)
-
-
-def _sums(state: AccountState) -> tuple[int, ...]:
-    return (
-        state.balance_e10, state.balance_held_e10, state.free_e10, state.free_held_e10, state.issued_e10,
-        state.expired_e10, *divmod(state.spent_e10, HIGH), *divmod(state.owed_e10, HIGH), *divmod(state.tokens, HIGH),
-        state.sequence,
-    )  # fmt: skip
+    return ()
 
 
 def _balance_row(state: AccountState) -> Row:
     apps = msgspec.json.encode(state.apps).decode() if state.apps else "[]"
     return (
-        state.id, state.owner, state.overdraft, apps, *_sums(state), state.grants, state.holds, state.position
+        state.id, state.owner, state.overdraft, apps, *state.shown(), state.balance_held_e10, state.free_held_e10,
+        state.issued_e10, state.expired_e10, state.grants, state.holds, state.position,
     )  # fmt: skip
-
-
-def _line_row(line: Line) -> Row:
-    return line.account.id, line.account.position, line.kind, line.amount_e10, *_sums(line.account)
 
 
 def _grant_row(grant: Grant) -> Row:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from schema.account import AccountChanged, AccountCreated, key_of
-from schema.charge import Charge, Scope, amount_e10, amount_text
+from schema.charge import ZERO, Charge, Scope, amount_e10, amount_text
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
 from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
 from schema.entry import Recorded
@@ -19,6 +19,8 @@ from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallReco
 from schema.times import parse_time
 
 NEVER_US = 2**62
+HIGH = 10**10
+StatementRow = tuple[str | int | None, ...]
 HoldKey = tuple[str, str]  # app (empty: the ledger's) and id
 
 
@@ -101,6 +103,19 @@ class AccountState(Struct, gc=False):
         """The balance without what is held of it; below zero where it is overdrawn."""
         return self.balance_e10 - self.balance_held_e10
 
+    def balanced(self) -> bool:
+        """Whether all that was issued is somewhere: the sum of `postings` is 0. What is held cancels out."""
+        there = self.balance_e10 + self.free_e10 + self.spent_e10 + self.expired_e10
+        return there == self.issued_e10 + self.owed_e10
+
+    def shown(self) -> tuple[int, ...]:
+        """What a statement shows, as it is stored: amounts without a bound of their own in two numbers."""
+        spent, owed, tokens = self.spent_e10, self.owed_e10, self.tokens
+        return (
+            self.balance_e10, self.free_e10, spent // HIGH, spent % HIGH, owed // HIGH, owed % HIGH, tokens // HIGH,
+            tokens % HIGH, self.sequence,
+        )  # fmt: skip
+
     def postings(self) -> tuple[int, ...]:
         """What stands on each system account; the sum is 0: all that was issued is somewhere.
 
@@ -122,14 +137,6 @@ class Moved(Protocol):
     def after(self) -> str | None: ...
 
 
-class Line(Struct, gc=False):
-    """An account after one event. `kind` is None where no money moved."""
-
-    kind: TransactionKind | None
-    amount_e10: int
-    account: AccountState
-
-
 class Book:
     """The accounts that a batch touches, with what is loaded of their grants and holds."""
 
@@ -140,7 +147,7 @@ class Book:
         self.holds: dict[HoldKey, HoldState] = {}
         self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
         self.touched: dict[str, None] = {}
-        self.lines: list[Line] | None = None
+        self.lines: list[StatementRow] | None = None  # collected where they are to be stored
 
     def add(self, account: AccountState) -> None:
         """Take in an account, unless it is there."""
@@ -198,9 +205,10 @@ class Book:
 
     def evolve(self, event: Recorded) -> None:
         """Take in an event; those of other things change nothing."""
-        fold = _FOLDS.get(type(event.data))
+        data = event.data
+        fold = _FOLDS.get(type(data))
         if fold is not None:
-            fold(self, event.data, event.position)
+            fold(self, data, event.position)
 
     def created(self, data: AccountCreated | AccountChanged, position: int) -> None:
         """An account, new or with other rules."""
@@ -299,9 +307,23 @@ class Book:
                 self._due(state.id, grant.expires_at_us)
 
     def call_charged(self, data: ModelCallRecorded | ModelCallCompleted | ModelCallFailed, position: int) -> None:
-        """A finished call."""
-        if data.charge is not None:
-            self.charged(data.charge, position)
+        """A finished call. What nearly every charge is, one from the balance alone, goes straight through."""
+        charge = data.charge
+        if charge is None:
+            return
+        if charge.free is not None or charge.owed != ZERO or charge.hold is not None or charge.sequence is None:
+            self.charged(charge, position)
+            return
+        state = self.accounts[charge.account]
+        amount = amount_e10(charge.amount)
+        state.tokens += charge.tokens
+        state.balance_e10 -= amount
+        state.spent_e10 += amount
+        if self.lines is None:
+            state.sequence += 1
+            state.position = position
+        else:
+            self._moved(state, charge, position, "consumption", -amount)
 
     def call_changed(self, data: ModelCallCorrected | ModelCallVoided | ModelCallRerated, position: int) -> None:
         """A call costs more, less, or another account."""
@@ -312,11 +334,11 @@ class Book:
         """Spent, or given back."""
         state = self.accounts[charge.account]
         state.tokens += charge.tokens
-        if charge.hold is not None or charge.amount == "0" and charge.sequence is None:  # noqa: RUF021 - reads well
+        if charge.hold is not None or charge.amount == ZERO and charge.sequence is None:  # noqa: RUF021 - reads well
             self._line(state, position)
             return
         amount = amount_e10(charge.amount)
-        owed = 0 if charge.owed == "0" else amount_e10(charge.owed)
+        owed = 0 if charge.owed == ZERO else amount_e10(charge.owed)
         paid = amount - owed
         balance = paid
         if charge.free is not None:
@@ -348,17 +370,19 @@ class Book:
     def _moved(self, state: AccountState, moved: "Moved", position: int, kind: TransactionKind, amount: int) -> None:
         """The event's own figures must be those that it leads to: a fault shows here, before it is written."""
         state.sequence += 1
-        told = moved.sequence, moved.after
-        if told != (state.sequence, amount_text(state.total_e10)) or sum(state.postings()):
-            message = f"account {state.id}: transaction {told} does not add up"
-            raise ValueError(message)
+        if self.lines is not None:  # the working set need not: what it decides passes here before it is written
+            after = amount_text(state.balance_e10 + state.free_e10)
+            if moved.sequence != state.sequence or moved.after != after or not state.balanced():
+                message = f"account {state.id}: transaction {moved.sequence} does not add up"
+                raise ValueError(message)
         self._line(state, position, kind, amount)
 
     def _line(self, state: AccountState, position: int, kind: TransactionKind | None = None, amount: int = 0) -> None:
         state.position = position
         self.touched[state.id] = None
         if self.lines is not None:
-            self.lines.append(Line(kind, amount, msgspec.structs.replace(state)))
+            held = state.balance_held_e10 + state.free_held_e10
+            self.lines.append((state.id, position, kind, amount, held, *state.shown()))
 
 
 _FOLDS: dict[type[Struct], Callable[[Book, Any, int], None]] = {

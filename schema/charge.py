@@ -76,6 +76,7 @@ def amount_e10(text: str) -> int:
     return parse_scaled(text, COST_DECIMALS)
 
 
+@lru_cache(maxsize=8_192)
 def amount_text(amount: int) -> str:
     """An integer of 1e-10 as credits."""
     return format_scaled(amount, COST_DECIMALS) if amount else ZERO
