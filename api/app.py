@@ -14,6 +14,7 @@ from api import lease_upkeep, price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
+    account,
     call_export,
     correction,
     credential,
@@ -21,6 +22,7 @@ from api.routes import (
     estimate,
     event,
     health,
+    hold,
     lease,
     live_call,
     model,
@@ -37,6 +39,7 @@ from api.services import SERVICES, Services
 from api.settings import ApiSettings
 from ledger.ledger import Ledger
 from ledger.price_list import PriceListSource
+from schema.credit import SweepAccounts
 from schema.errors import LedgerError
 from schema.model_call import SweepModelCalls
 
@@ -56,6 +59,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *model_rate.ROUTES,
     *price_list.ROUTES,
     *usage_log.ROUTES,
+    *account.ROUTES,
+    *hold.ROUTES,
     *estimate.ROUTES,
     *call_export.ROUTES,
     *event.ROUTES,
@@ -121,11 +126,13 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
 
 
 async def _sweep_forever(services: Services) -> None:
-    """Time out started calls when their time is over. Several workers may sweep: a call times out once."""
+    """End what is over: started calls, holds, grants. Several workers may sweep: each ends once."""
     while True:
         await asyncio.sleep(services.settings.sweep_interval_s)
         try:
             while await _sweep(services) == SWEEP_CALLS_MAX:
+                pass
+            while await _sweep_accounts(services):
                 pass
         except LedgerError as error:
             log.warning("sweep_waits", code=error.code)
@@ -136,3 +143,8 @@ async def _sweep_forever(services: Services) -> None:
 async def _sweep(services: Services) -> int:
     """Time out one bounded number of calls; returns how many."""
     return (await services.ledger.execute_one(SweepModelCalls(services.clock(), SWEEP_CALLS_MAX))).events
+
+
+async def _sweep_accounts(services: Services) -> int:
+    """End the holds and grants of one bounded number of accounts; returns how many events that took."""
+    return (await services.ledger.execute_one(SweepAccounts(services.clock(), SWEEP_CALLS_MAX))).events

@@ -126,13 +126,14 @@ def translate(error: ValueError | RecursionError) -> InvalidInput:
 
 def command(call: ModelCallRecorded, arrival: Arrival) -> RecordModelCall:
     """A decoded call as a command of its caller; raises InvalidInput or Forbidden."""
-    if call.rating is not None:
-        raise InvalidInput(errors=(FieldError("$.rating", "Object contains unknown field `rating`"),))
+    if call.rating is not None or call.charge is not None:
+        name = "charge" if call.rating is None else "rating"
+        raise InvalidInput(errors=(FieldError(f"$.{name}", f"Object contains unknown field `{name}`"),))
     principal, now_us = arrival.principal, arrival.now_us
     call.app = own_app(principal, call.app)
     if call.app is None:
         raise InvalidInput(errors=(FieldError("$.app", "Expected an app: an admin names the one that called"),))
-    return RecordModelCall(arrival.actor, now_us, accept(call, now_us), call, arrival.policy)
+    return RecordModelCall(arrival.actor, now_us, accept(call, now_us), call, arrival.policy, principal.role == "admin")
 
 
 def one(body: bytes, arrival: Arrival) -> RecordModelCall:

@@ -22,6 +22,7 @@ STATUSES: dict[type[LedgerError], int] = {
     LedgerError: 500,
     errors.InvalidInput: 400,
     errors.Unauthenticated: 401,
+    errors.InsufficientCredit: 402,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
@@ -31,6 +32,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.CallVoided: 409,
     errors.RerateUnfinished: 409,
     errors.AlreadyReported: 409,
+    errors.HoldClosed: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
     errors.LinkSpent: 410,
@@ -65,6 +67,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     retryable: bool
     hint: str = ""
     errors: tuple[FieldError, ...] = ()
+    missing: str | None = None  # credits, of a 402
 
 
 def status_of(error: LedgerError) -> int:
@@ -84,6 +87,7 @@ def problem(error: LedgerError) -> Problem:
         retryable=kind.retryable,
         hint=kind.hint,
         errors=error.errors,
+        missing=error.missing if isinstance(error, errors.InsufficientCredit) else None,
     )
 
 

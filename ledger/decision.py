@@ -20,7 +20,9 @@ from ledger.credential_book import CredentialBook
 from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
 from ledger.state import State, Write
+from projections.account_book import Book
 from projections.model_rate import RateRow
+from schema.charge import Charge
 from schema.entry import NewEvent, Recorded
 from schema.errors import SecretUnreadable
 from schema.sealed import WrappedKey
@@ -34,7 +36,7 @@ class Decision(Struct):
 
     `report` is for the caller alone: what was found while deciding and is in no event. `state` are the rows of state
     tables as they are to be, `writes` changes of state that are no rows of such a table; a command that changes state
-    alone says whether that was `repeated`.
+    alone says whether that was `repeated`. `answer` is the index of the event that the caller is told of.
     """
 
     events: list[NewEvent]
@@ -43,6 +45,7 @@ class Decision(Struct):
     state: Sequence[Struct] = ()
     writes: Sequence[Write] = ()
     repeated: bool = False
+    answer: int = -1
 
 
 class WorkingSet:
@@ -67,6 +70,8 @@ class WorkingSet:
         self.latest: dict[Key, Recorded] = {}
         self.holders: dict[tuple[str, ...], str] = {}
         self.rate_rows: list[RateRow] = []
+        self.book = Book()  # accounts; empty where none is touched
+        self.charges: dict[int, Charge] = {}  # what calls that are changed have been charged, by first position
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
         self.state = State()
@@ -88,11 +93,13 @@ class WorkingSet:
     def evolve(self, event: Recorded) -> None:
         """Take in an event that was decided."""
         self.events[event.source, event.id] = event
+        if self.book.accounts:
+            self.book.evolve(event)
 
     def load(self, db: apsw.Connection, keys: Iterable[Key]) -> None:
         """Bring in the events with these identities."""
         for event in journal.lookup(db, list(keys)):
-            self.evolve(event)
+            self.events[event.source, event.id] = event
 
 
 Load = Callable[[apsw.Connection, WorkingSet, Sequence[Any]], None]

@@ -20,13 +20,13 @@ from msgspec import Struct
 from ledger import journal
 from ledger.credential_book import CredentialBook
 from ledger.database import Durability, delete_securely, guard_fork, open_writer, roll_back, sync_recovered
-from ledger.decision import Command, WorkingSet, groups, handlers, load_group
+from ledger.decision import Command, Decision, WorkingSet, groups, handlers, load_group
 from ledger.keyring import Keyring
 from ledger.queue import CommandQueue, Submission
 from ledger.rate_book import RateBook
 from ledger.state import CommitMark, Write
 from projections.engine import Engine
-from schema.entry import NewEvent, Recorded, encode
+from schema.entry import Recorded, encode
 from schema.errors import LedgerError, OutcomeUnknown, StorageUnavailable
 from schema.event import type_of
 from schema.times import format_time
@@ -37,7 +37,7 @@ COMMIT_ATTEMPTS_MAX = 2
 
 
 class Appended(Struct, gc=False):
-    """A command took effect, now or (duplicate) before. `recorded` is its last event; None if it made none."""
+    """A command took effect, now or (duplicate) before. `recorded` is the event that tells it; None if it made none."""
 
     recorded: Recorded | None
     duplicate: bool
@@ -265,7 +265,7 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
                 group.outcomes.append(Appended(decision.first, duplicate=True, events=0))
             else:
                 now = clock.at(command)
-                appended = _stage(group, working_set, now, head.size, decision.events)
+                appended = _stage(group, working_set, now, head.size, decision)
                 working_set.state.put(decision.state)
                 group.writes += decision.writes
                 appended.report, appended.duplicate = decision.report, decision.repeated
@@ -289,12 +289,12 @@ class _Clock:
         return self if received_at_us <= self.us else _Clock(received_at_us)
 
 
-def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, events: Sequence[NewEvent]) -> Appended:
+def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, decision: Decision) -> Appended:
     """Encode a decision's events; only if all fit do they join the group."""
     position = size + len(group.events)
     staged: list[Recorded] = []
     entries: list[bytes] = []
-    for new in events:
+    for new in decision.events:
         position += 1
         recorded = Recorded(
             position, clock.us, new.source, new.id, type_of(new.data), new.subject, new.time_us, new.actor, new.data
@@ -305,7 +305,7 @@ def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, even
     group.entries += entries
     for recorded in staged:
         working_set.evolve(recorded)
-    return Appended(staged[-1] if staged else None, duplicate=False, events=len(staged))
+    return Appended(staged[decision.answer] if staged else None, duplicate=False, events=len(staged))
 
 
 def _answer(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schema.charge import Charge
 from schema.event import event
 from schema.ids import AppId, ClientId, Name
 from schema.model_call import (
@@ -47,6 +48,13 @@ class Counted(Struct, kw_only=True, omit_defaults=True, gc=False):
     duration_ms: int | None = None
     ttfb_ms: int | None = None
     rating: Rating | None = None
+
+
+class ChargeChange(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What a change moved on accounts, and what the call has been charged in all since; at most two accounts."""
+
+    moves: list[Charge]
+    stands: Charge | None = None
 
 
 class CallCorrection(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -92,6 +100,7 @@ class ModelCallCorrected(ModelCall, kw_only=True, omit_defaults=True, gc=False):
     set: dict[str, Any]
     replaces: Counted
     rating: Rating | None = None
+    charges: ChargeChange | None = None
 
 
 @event("model_call.voided", 1)
@@ -104,6 +113,7 @@ class ModelCallVoided(Struct, kw_only=True, omit_defaults=True, gc=False):
     correction: ClientId
     reason: Reason
     replaces: Counted
+    charges: ChargeChange | None = None
 
 
 @event("model_call.rerated", 1)
@@ -117,6 +127,7 @@ class ModelCallRerated(Struct, kw_only=True, omit_defaults=True, gc=False):
     reverted: bool = False
     replaces: Counted
     rating: Rating
+    charges: ChargeChange | None = None
 
 
 ModelCallChange = ModelCallVoided | ModelCallRerated

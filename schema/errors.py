@@ -148,7 +148,7 @@ class LimitReached(LedgerError):
     """There are as many of these as there may be."""
 
     code = "limit_reached"
-    hint = "Delete what is no longer used."
+    hint = "Delete, settle or release what is no longer used; the detail names the limit."
 
 
 class SecretUnreadable(LedgerError):
@@ -198,6 +198,24 @@ class CallVoided(LedgerError):
 
     code = "call_voided"
     hint = "Post the call again under another id."
+
+
+class InsufficientCredit(LedgerError):
+    """The account does not have this much available; that is final for this id."""
+
+    code = "insufficient_credit"
+    hint = "Credit the account with what is missing, then ask again with a new id."
+
+    def __init__(self, missing: str | None = None) -> None:
+        super().__init__("" if missing is None else f"{missing} credits are missing")
+        self.missing = missing
+
+
+class HoldClosed(LedgerError):
+    """This hold was settled or released before."""
+
+    code = "hold_closed"
+    hint = "A hold ends once; GET /v1/holds/{id} tells how."
 
 
 class RerateUnfinished(LedgerError):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from schema.charge import Charge
 from schema.event import Payload, event, upcast
 from schema.ids import AppId, ClientId, Name, app_source
 from schema.times import TimeText
@@ -164,9 +165,10 @@ class Rating(Struct, kw_only=True, omit_defaults=True, gc=False):
 
 @event("model_call.recorded", 2)
 class ModelCallRecorded(ModelCall, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A finished call in one event: the posted fields under the posted names, and what the ledger made of its price."""
+    """A finished call in one event: the posted fields under the posted names, its price, and who was charged."""
 
     rating: Rating | None = None
+    charge: Charge | None = None
 
 
 @event("model_call.started", 1)
@@ -194,6 +196,7 @@ class _Finished(ModelCall, kw_only=True, omit_defaults=True, gc=False):
     started: int
     replaces: Replaced | None = None
     rating: Rating | None = None
+    charge: Charge | None = None
 
 
 @event("model_call.completed", 2)
@@ -238,6 +241,7 @@ class RecordModelCall(Struct, gc=False):
     started_at_us: int
     call: ModelCallRecorded
     policy: RatingPolicy = DEFAULT_POLICY
+    any_account: bool = False  # whether it may name an account that is not its app's
 
 
 class StartModelCall(Struct, gc=False):
@@ -260,6 +264,7 @@ class FinishModelCall(Struct, gc=False):
     status: FinalStatus
     end: ModelCallEnd
     policy: RatingPolicy = DEFAULT_POLICY
+    any_account: bool = False
 
 
 class SweepModelCalls(Struct):

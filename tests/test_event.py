@@ -28,6 +28,9 @@ SHIPPED = {
     "credential.changed.v1", "credential.created.v1", "credential.deleted.v1", "credential.disabled.v1",
     "credential.erased.v1", "credential.penalised.v1", "credential.quota_exhausted.v1", "credential.quota_near.v1",
     "credential.reset.v1", "credential.restored.v1",
+    "account.changed.v1", "account.collected.v1", "account.created.v1", "account.credit_declined.v1",
+    "account.credited.v1", "grant.expired.v1", "hold.declined.v1", "hold.expired.v1", "hold.placed.v1",
+    "hold.released.v1", "hold.settled.v1",
 }  # fmt: skip
 
 

@@ -156,7 +156,8 @@ async def _finish(request: AnyRequest, call_id: str, status: FinalStatus) -> ASG
     app = _required_app(own_app(principal, end.app))
     accept_details(end)
     policy = services.settings.rating_policy
-    command = FinishModelCall(principal.actor, services.clock(), id_, app, status, end, policy)
+    admin = principal.role == "admin"
+    command = FinishModelCall(principal.actor, services.clock(), id_, app, status, end, policy, admin)
     return _receipt(await services.ledger.execute_one(command, len(data)))
 
 

@@ -7,9 +7,12 @@ import apsw
 import msgspec
 from msgspec import UNSET
 
+from ledger import payer
 from ledger.call_rating import rate_call
 from ledger.changed_call import KnownCall, known_calls
 from ledger.decision import Decision, WorkingSet, handles
+from ledger.recharging import load_standing, moved, voided
+from ledger.teller import Teller
 from schema.acceptance import accept, differing_values
 from schema.correction import CorrectModelCall, ModelCallCorrected, ModelCallVoided, PostedCorrection
 from schema.entry import NewEvent, Recorded
@@ -23,8 +26,23 @@ def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[CorrectModelCa
     source = source_of(command.app)
     ws.load(db, [(source, command.id), (source, _event_id(command))])
     first = ws.find(source, command.id)
-    ws.known = list(known_calls(db, [] if first is None else [first.position]))
+    calls = known_calls(db, [] if first is None else [first.position])
+    ws.known = list(calls)
     ws.rates.refresh(db)
+    _load_accounts(db, ws, calls, command)
+
+
+def _load_accounts(db: apsw.Connection, ws: WorkingSet, calls: Sequence[KnownCall], command: CorrectModelCall) -> None:
+    """What the call has been charged, and whom it may be charged to now."""
+    ws.charges = load_standing(db, ws, calls, [command])
+    given = command.correction.set
+    call = calls[0].call if calls else None
+    if given is not None and call is not None:
+        user, account = (getattr(call if v is UNSET else given, n) for n in _PAYERS for v in [getattr(given, n)])
+        payer.load(db, ws, [(command.app, command.id, user, account)], [command])
+
+
+_PAYERS = ("user_id", "account")
 
 
 @handles(CorrectModelCall, _load, alone=True)
@@ -41,8 +59,17 @@ def correct(ws: WorkingSet, command: CorrectModelCall) -> Decision:
         raise NotFinished(f"call {command.id} has not ended")
     if known.row.voided:
         raise CallVoided(f"call {command.id} was voided, at position {known.row.rated}")
-    data = _voided(known, command) if command.correction.void else _corrected(ws, known, call, command)
-    return Decision([_event(command, data)])
+    teller = Teller(ws.book, command.received_at_us, command.actor)
+    stands = ws.charges.get(known.row.position)
+    if command.correction.void:
+        data = _voided(known, command)
+        data.charges = voided(teller, stands)
+    else:
+        data = _corrected(ws, known, call, command)
+        assert data.rating is not None
+        data.charges = moved(teller, known, stands, data.rating, data)
+    teller.conclude(_event(command, data), data.charges)
+    return teller.decision()
 
 
 def _event_id(command: CorrectModelCall) -> str:

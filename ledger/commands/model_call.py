@@ -6,8 +6,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from ledger import journal
+from ledger import journal, payer
 from ledger.call_rating import rate_call
+from ledger.charging import charge_call
 from ledger.decision import Decision, WorkingSet, handles
 from schema.acceptance import accept_details, accept_time, differing_fields
 from schema.entry import NewEvent, Recorded
@@ -32,6 +33,8 @@ from schema.times import format_time, parse_time
 def _load_recorded(db: apsw.Connection, ws: WorkingSet, commands: Sequence[RecordModelCall]) -> None:
     ws.rates.refresh(db)
     ws.load(db, [(source_of(c.call.app or ""), c.call.id) for c in commands])
+    calls = ((c.call.app or "", c.call.id, c.call.user_id, c.call.account) for c in commands)
+    payer.load(db, ws, calls, commands)
 
 
 @handles(RecordModelCall, _load_recorded)
@@ -43,13 +46,16 @@ def record(ws: WorkingSet, command: RecordModelCall) -> Decision:
     first = ws.find(source, call.id)
     if first is not None:
         if isinstance(first.data, ModelCallRecorded):
-            call.rating = first.data.rating  # the ledger's, not the caller's
+            call.rating, call.charge = first.data.rating, first.data.charge  # the ledger's, not the caller's
         return _same_or_conflict(first, call)
     call.rating = rate_call(ws.rates, call, command.started_at_us, command.policy)
     new = NewEvent(
         source, call.id, subject_of(app, call.id), call.started_at, command.started_at_us, command.actor, call
     )
-    return Decision([new])
+    if not ws.book.accounts:
+        return Decision([new])
+    before = charge_call(ws, call, command.received_at_us, command.actor, any_account=command.any_account)
+    return Decision([*before, new])
 
 
 def _same_or_conflict(first: Recorded, content: msgspec.Struct) -> Decision:
@@ -88,6 +94,11 @@ def _ends(id_: str) -> tuple[str, ...]:
 def _load_finished(db: apsw.Connection, ws: WorkingSet, commands: Sequence[FinishModelCall]) -> None:
     ws.rates.refresh(db)
     ws.load(db, [(source_of(c.app), id_) for c in commands for id_ in _ends(c.id)])
+    calls: list[payer.CallKeys] = [(c.app, c.id, c.end.user_id, c.end.account) for c in commands]
+    began = (ws.find(source_of(c.app), c.id) for c in commands)
+    starts = (event.data for event in began if event is not None)
+    calls += [(s.app or "", s.id or "", s.user_id, s.account) for s in starts if isinstance(s, ModelCallStarted)]
+    payer.load(db, ws, calls, commands)
 
 
 @handles(FinishModelCall, _load_finished)
@@ -123,6 +134,7 @@ def _end(
         assert isinstance(due.data, ModelCallTimedOut)
         call.replaces = Replaced(id=due.id, call=due.data)
     call.rating = rate_call(ws.rates, call, parse_time(call.started_at), command.policy)
+    events += charge_call(ws, call, command.received_at_us, command.actor, any_account=command.any_account)
     verb = "complete" if command.status == "success" else "fail"
     id_ = f"{command.id}/{verb}"
     events.append(_event(id_, command.app, command.received_at_us, command.actor, call))
@@ -130,7 +142,7 @@ def _end(
 
 
 def _same_end(ended: Recorded, call: ModelCallCompleted | ModelCallFailed) -> Decision:
-    different = [f for f in differing_fields(ended.data, call) if f not in {"replaces", "rating"}]
+    different = [f for f in differing_fields(ended.data, call) if f not in {"replaces", "rating", "charge"}]
     if different or type(ended.data) is not type(call):
         errors = tuple(FieldError(f"$.{name}", "differs from the first end") for name in different)
         raise AlreadyFinished(f"the call ended before, at position {ended.position}", errors=errors)

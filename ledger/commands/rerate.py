@@ -9,7 +9,9 @@ from msgspec import Struct
 from ledger import journal
 from ledger.changed_call import known_calls
 from ledger.decision import Decision, WorkingSet, handles
+from ledger.recharging import load_standing, moved
 from ledger.rerate import Batch, Verdict, advanced, judge, next_batch
+from ledger.teller import Teller
 from projections import rerate as rerates
 from projections.rerate import RerateRow
 from schema.acceptance import differing_fields
@@ -81,6 +83,7 @@ def _load_advance(db: apsw.Connection, ws: WorkingSet, commands: Sequence[Advanc
     after = row.progress.next if row.progress else None
     if row.status == "running":
         step.batch = next_batch(db, row.started, after, command.limit)
+        ws.charges = load_standing(db, ws, step.batch.calls, commands)
         return
     positions = rerates.rerated_after(db, command.id, after[1] if after else 0, command.limit)
     events = [event.data for event in journal.at(db, positions)]
@@ -92,6 +95,7 @@ def _load_advance(db: apsw.Connection, ws: WorkingSet, commands: Sequence[Advanc
     step.left = len(still) - sum(still)
     following = (0, positions[-1]) if len(positions) == command.limit else None
     step.batch = Batch([call for call, ours in zip(calls, still, strict=True) if ours], following)
+    ws.charges = load_standing(db, ws, step.batch.calls, commands)
 
 
 @handles(AdvanceRerate, _load_advance, alone=True)
@@ -103,11 +107,23 @@ def advance(ws: WorkingSet, command: AdvanceRerate) -> Decision:
         return Decision([])
     reverting = row.status == "reverting"
     verdicts = _taken_back(step) if reverting else judge(ws.rates, batch.calls, command.policy)
-    events = [_rerated(verdict, row, command, reverted=reverting) for verdict in verdicts if verdict.changes]
+    teller = Teller(ws.book, command.received_at_us, command.actor)
+    for verdict in verdicts:
+        if verdict.changes:
+            _rerate(teller, ws, verdict, _rerated(verdict, row, command, reverted=reverting))
     progress = advanced(row.progress, verdicts, batch.next, step.left)
     done = RerateAdvanced(id=row.id, reverting=reverting, progress=progress)
     id_ = f"{row.id}/advance/{row.batches}"
-    return Decision([*events, _event(id_, row.id, command.received_at_us, command.actor, done)])
+    return Decision([*teller.events, _event(id_, row.id, command.received_at_us, command.actor, done)])
+
+
+def _rerate(teller: Teller, ws: WorkingSet, verdict: Verdict, event: NewEvent) -> None:
+    """The next call of a batch sees what this one did to its account."""
+    data = event.data
+    assert isinstance(data, ModelCallRerated)
+    known = verdict.known
+    data.charges = moved(teller, known, ws.charges.get(known.row.position), data.rating)
+    teller.conclude(event, data.charges)
 
 
 def _taken_back(step: Step) -> list[Verdict]:

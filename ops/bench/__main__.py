@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ledger.rebuild import STEP_EVENTS_MAX
-from ops.bench import ingest, lease, rated, statistics
+from ops.bench import charged, ingest, lease, rated, statistics
 from ops.bench.build import build_ledger
 from ops.bench.replay import bare_rebuild_events_per_s, rebuild_events_per_s
 from schema.times import DAY_US
@@ -34,7 +34,7 @@ def main() -> None:
     rows: list[Row] = []
     report: dict[str, object] = {"machine": _machine()}
     console.print(report["machine"])
-    for section in (_batches, _singles, _leases, _rated, _rebuild, _statistics):
+    for section in (_batches, _singles, _leases, _rated, _charged, _rebuild, _statistics):
         found, data = section()
         rows += found
         report[section.__name__.strip("_")] = data
@@ -99,6 +99,22 @@ def _rated() -> tuple[list[Row], object]:
         for run in runs
     ]  # fmt: skip
     return rows, [{**msgspec.to_builtins(run), "ratio": run.ratio} for run in runs]
+
+
+def _charged() -> tuple[list[Row], object]:
+    runs = [charged.batches(BATCH_COUNT, ROUNDS, "app"), charged.batches(BATCH_COUNT, ROUNDS, "user")]
+    holds = charged.holds(SINGLE_COUNT, ROUNDS)
+    rows = [
+        _row(
+            f"batches of 500, charged to accounts of {run.owners}s", harmonic_mean(run.charged_per_s),
+            harmonic_mean(run.uncharged_per_s), "a ledger without accounts",
+        )
+        for run in runs
+    ]  # fmt: skip
+    name = f"holds, 64 connections (p50 {holds.p50_ms:.1f} ms)"
+    rows.append(_row(name, harmonic_mean(holds.holds_per_s), harmonic_mean(holds.noop_per_s), "no-op route"))
+    found: list[charged.ChargedResult | charged.HoldResult] = [*runs, holds]
+    return rows, [{**msgspec.to_builtins(run), "ratio": run.ratio} for run in found]
 
 
 def _rebuild() -> tuple[list[Row], object]:

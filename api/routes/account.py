@@ -1,0 +1,224 @@
+"""Accounts: created, changed, credited; read now or as of any position."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, get, patch, post
+from litestar.params import FromPath
+from litestar.types import ASGIApp
+from msgspec import Meta, Struct
+
+from api import catalogue, query
+from api.auth import ADMINS, OPERATORS, READERS, own_app, principal_of
+from api.catalogue import CONDITION, TAGGED, actor_of
+from api.openapi import documented
+from api.respond import Answer, json
+from api.services import services_of
+from ledger import account_reads
+from projections import account as rows
+from schema.account import (
+    ACCOUNT,
+    Account,
+    AccountChange,
+    AccountCreated,
+    AccountFilter,
+    ChangeAccount,
+    CreateAccount,
+    Owner,
+    check_account,
+)
+from schema.account_view import AccountView, TransactionView
+from schema.catalogue import HistoryItem, Stand
+from schema.charge import amount_e10, amount_text
+from schema.credit import AccountCredited, CreditAccount, CreditDeclined, CreditReceipt, PostedCredit, accept_credit
+from schema.entry import Recorded
+from schema.errors import FieldError, InsufficientCredit, InvalidInput
+from schema.paging import Page, bounded_limit
+from schema.times import format_time, parse_time
+
+AnyRequest = Request[Any, Any, Any]
+POSITION_DIGITS_MAX = 18
+
+_posts = msgspec.json.Decoder(AccountCreated)
+_patches = msgspec.json.Decoder(AccountChange)
+_credits = msgspec.json.Decoder(PostedCredit)
+
+
+class AccountListParams(AccountFilter, kw_only=True, forbid_unknown_fields=True):
+    """Accounts by id."""
+
+    limit: query.Limit | None = None
+    cursor: query.Cursor | None = None
+
+
+class AsOfParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """As it was known then: a position of the journal, or an instant."""
+
+    as_of: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class AccountItem(Struct, kw_only=True):
+    """An account in a list: its rules."""
+
+    id: str
+    owner: Owner
+    overdraft: str
+    name: str | None
+    apps: list[str]
+    metadata: dict[str, Any] | None
+    position: int
+    created_at: str
+    changed_at: str
+
+
+@post(
+    "/v1/accounts",
+    **documented(
+        ADMINS, "Create an account", body=Account, responses={200: AccountItem, 201: AccountItem}, sends=TAGGED
+    ),
+)
+async def create_account(request: AnyRequest) -> ASGIApp:
+    """An owner has one account. It is empty; credits fill it."""
+    content = await catalogue.read_body(request, _posts)
+    check_account(content)
+    command = CreateAccount(actor_of(request), services_of(request.app).clock(), content)
+    outcome = await services_of(request.app).ledger.execute_one(command)
+    event = outcome.recorded
+    assert event is not None
+    stand = Stand(event.data, False, event.position, event.recorded_at_us, event.recorded_at_us)
+    return catalogue.tagged(_item(stand), stand, 200 if outcome.duplicate else 201)
+
+
+@get(
+    "/v1/accounts",
+    **documented(OPERATORS, "List accounts", query=AccountListParams, responses={200: Page[AccountItem]}),
+)
+async def list_accounts(request: AnyRequest) -> ASGIApp:
+    """By id, with their rules; what one holds is told where one is read."""
+    params = query.parse(request, AccountListParams)
+    page = params.cursor, params.limit
+    return json(await catalogue.listed(request, ACCOUNT, rows.conditions(params), page, _item))
+
+
+@get(
+    "/v1/accounts/{account_id:str}",
+    **documented(READERS, "Read an account", query=AsOfParams, responses={200: AccountView}, sends=TAGGED),
+)
+async def get_account(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
+    """What it holds now, or as the ledger knew it `as_of` a position or a time. An app sees those it may charge."""
+    services = services_of(request.app)
+    as_of = query.parse(request, AsOfParams).as_of
+    app, readers = own_app(principal_of(request), None), services.ledger.readers
+    if as_of is None:
+        view, stand = await readers.run(account_reads.account, account_id, app, services.clock())
+    else:
+        position = await _position(request, as_of)
+        view, stand = await readers.run(account_reads.account_as_of, account_id, app, position)
+    return catalogue.tagged(view, stand)
+
+
+async def _position(request: AnyRequest, as_of: str) -> int:
+    if as_of.isascii() and as_of.isdigit() and len(as_of) <= POSITION_DIGITS_MAX:
+        return int(as_of)
+    try:
+        time_us = parse_time(as_of)
+    except ValueError:
+        raise InvalidInput(errors=(FieldError("$.as_of", "Expected a position or an RFC 3339 time"),)) from None
+    return await services_of(request.app).ledger.readers.run(account_reads.position_at, time_us)
+
+
+@patch(
+    "/v1/accounts/{account_id:str}",
+    **documented(
+        ADMINS, "Change an account", body=AccountChange, responses={200: AccountItem}, headers=CONDITION, sends=TAGGED
+    ),
+)
+async def change_account(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
+    """Its rules; the owner stays. A change that changes nothing adds no event."""
+    position = catalogue.expected_position(request)
+    change = await catalogue.read_body(request, _patches)
+    check_account(change)
+    services = services_of(request.app)
+    command = ChangeAccount(actor_of(request), services.clock(), account_id, position, change)
+    outcome = await services.ledger.execute_one(command)
+    assert outcome.recorded is not None
+    _, stand = await services.ledger.readers.run(
+        account_reads.account_as_of, account_id, None, outcome.recorded.position
+    )
+    return catalogue.tagged(_item(stand), stand)
+
+
+@get(
+    "/v1/accounts/{account_id:str}/history",
+    **documented(OPERATORS, "Read an account's history", query=query.PageParams, responses={200: Page[HistoryItem]}),
+)
+async def get_account_history(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
+    """Who changed its rules, when, oldest first; what moved on it are its transactions."""
+    params = query.parse(request, query.PageParams)
+    readers = services_of(request.app).ledger.readers
+    limit = bounded_limit(params.limit)
+    return json(await readers.run(account_reads.account_history, account_id, params.cursor, limit))
+
+
+@get(
+    "/v1/accounts/{account_id:str}/transactions",
+    **documented(
+        READERS, "Read an account's transactions", query=query.PageParams, responses={200: Page[TransactionView]}
+    ),
+)
+async def get_account_transactions(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
+    """Every movement in order, without gaps: what one leaves is what the next finds."""
+    params = query.parse(request, query.PageParams)
+    readers, app = services_of(request.app).ledger.readers, own_app(principal_of(request), None)
+    limit = bounded_limit(params.limit)
+    return json(await readers.run(account_reads.transactions, account_id, app, params.cursor, limit))
+
+
+@post(
+    "/v1/accounts/{account_id:str}/credits",
+    **documented(ADMINS, "Credit an account", body=PostedCredit, responses={200: CreditReceipt, 201: CreditReceipt}),
+)
+async def credit_account(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
+    """Balance, or free quota that may expire and have a scope. What the account owes is paid from balance at once."""
+    posted = await catalogue.read_body(request, _credits)
+    accept_credit(posted)
+    services = services_of(request.app)
+    command = CreditAccount(actor=actor_of(request), received_at_us=services.clock(), account=account_id, credit=posted)
+    outcome = await services.ledger.execute_one(command)
+    assert outcome.recorded is not None
+    return _credited(outcome.recorded, duplicate=outcome.duplicate)
+
+
+def _credited(event: Recorded, *, duplicate: bool) -> Answer:
+    data = event.data
+    if isinstance(data, CreditDeclined):
+        raise InsufficientCredit(data.missing)
+    assert isinstance(data, AccountCredited)
+    before = amount_text(amount_e10(data.after) - amount_e10(data.amount))
+    receipt = CreditReceipt(
+        id=data.id, account=data.account, kind=data.kind, amount=data.amount, free=bool(data.free),
+        expires_at=data.expires_at, sequence=data.sequence, before=before, after=data.after, position=event.position,
+        recorded_at=format_time(event.recorded_at_us), duplicate=duplicate,
+    )  # fmt: skip
+    return json(receipt, 200 if duplicate else 201)
+
+
+def _item(stand: Stand) -> AccountItem:
+    content = stand.content
+    return AccountItem(
+        id=content.id, owner=content.owner, overdraft=content.overdraft, name=content.name,
+        apps=list(content.apps or ()), metadata=content.metadata,
+        position=stand.position, created_at=format_time(stand.created_at_us),
+        changed_at=format_time(stand.changed_at_us),
+    )  # fmt: skip
+
+
+ROUTES = (
+    create_account,
+    list_accounts,
+    get_account,
+    change_account,
+    get_account_history,
+    get_account_transactions,
+    credit_account,
+)

@@ -1,0 +1,76 @@
+"""Charging a finished call, within its own event: it is kept whatever its account can pay."""
+
+from collections.abc import Sequence
+
+from ledger.account_draw import draw, usable
+from ledger.decision import WorkingSet
+from ledger.payer import payer
+from ledger.teller import Teller, charge_of
+from projections.account_book import AccountState, HoldState
+from schema.charge import Charge, amount_e10, amount_text
+from schema.entry import NewEvent
+from schema.hold import HoldSettled, source_of
+from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded, Usage
+
+Chargeable = ModelCallRecorded | ModelCallCompleted | ModelCallFailed
+
+
+def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, any_account: bool) -> Sequence[NewEvent]:
+    """Set a rated call's charge; what must happen before it, as the end of a hold, is returned as events."""
+    book = ws.book
+    if not book.accounts:
+        return ()
+    hold = book.hold_for(call.app or "", call.id, now_us) if book.linked else None
+    if hold is not None:
+        return _settle(ws, hold, call, now_us, actor)
+    account = payer(book, call, any_account=any_account)
+    if account is None:
+        return ()
+    rating = call.rating
+    amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
+    events: Sequence[NewEvent] = ()
+    if account.due_us <= now_us:
+        teller = Teller(book, now_us, actor)
+        account = teller.settle_due(account.id)
+        book, events = teller.book, teller.events
+    if not account.grants and amount <= account.unheld_balance_e10:
+        call.charge = _from_balance(account, amount, call)
+        return events
+    grants = usable(book, account, now_us, call)
+    drawn = draw(account, grants, amount, overdraft=account.overdraft == "unheld")
+    call.charge = charge_of(account, drawn, tokens_of(call.usage))
+    return events
+
+
+def _from_balance(account: AccountState, amount: int, call: Chargeable) -> Charge:
+    """What nearly every charge is, made with little ado."""
+    usage, rating = call.usage, call.rating
+    tokens = 0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    if not amount or rating is None or rating.cost is None:
+        return Charge(account=account.id, tokens=tokens)
+    after = amount_text(account.balance_e10 + account.free_e10 - amount)
+    return Charge(account=account.id, amount=rating.cost, tokens=tokens, sequence=account.sequence + 1, after=after)
+
+
+def _settle(ws: WorkingSet, hold: HoldState, call: Chargeable, now_us: int, actor: str) -> Sequence[NewEvent]:
+    """The hold for this call is settled by what the call cost; one that was settled before stays as it is."""
+    rating = call.rating
+    amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
+    teller = Teller(ws.book, now_us, actor)
+    if hold.status == "open":
+        moved = teller.settle(hold, amount, call)
+    else:
+        event = ws.find(source_of(hold.app or None), f"{hold.id}/settle")
+        assert event is not None
+        assert isinstance(event.data, HoldSettled)
+        moved = event.data.charge
+    call.charge = Charge(
+        account=moved.account, amount=moved.amount, free=moved.free, owed=moved.owed, tokens=tokens_of(call.usage),
+        hold=hold.id,
+    )  # fmt: skip
+    return teller.events
+
+
+def tokens_of(usage: Usage | None) -> int:
+    """Input and output together."""
+    return 0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)

@@ -1,0 +1,126 @@
+"""Holds: placed or declined, then settled, released or over."""
+
+from collections.abc import Sequence
+
+import apsw
+
+from ledger.decision import Decision, WorkingSet, handles
+from ledger.payer import load_details, may_use
+from ledger.teller import Teller
+from projections import account_balance
+from projections.account_book import HoldState
+from schema.acceptance import differing_fields
+from schema.charge import amount_e10
+from schema.entry import Recorded
+from schema.errors import FieldError, Forbidden, HoldClosed, IdConflict, NotFound
+from schema.hold import (
+    HoldDeclined,
+    HoldPlaced,
+    HoldSettled,
+    PlaceHold,
+    PostedHold,
+    ReleaseHold,
+    SettleHold,
+    source_of,
+)
+
+
+def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceHold]) -> None:
+    ws.load(db, [(source_of(c.hold.app), c.hold.id) for c in commands])
+    account_balance.load_linked(db, ws.book, [(c.hold.app or "", c.hold.call_id) for c in commands if c.hold.call_id])
+    linked = (hold.account for holds in ws.book.linked.values() for hold in holds)
+    account_balance.load(db, ws.book, dict.fromkeys([*(c.account for c in commands), *linked]))
+    load_details(db, ws.book, commands)
+
+
+@handles(PlaceHold, _load_placed)
+def place(ws: WorkingSet, command: PlaceHold) -> Decision:
+    """Credit is set aside; where there is not enough, that is the answer to this id for ever."""
+    hold = command.hold
+    first = ws.find(source_of(hold.app), hold.id)
+    if first is not None:
+        return same_or_conflict(first, command.account, hold)
+    account = ws.book.accounts.get(command.account)
+    if account is None:
+        raise NotFound(f"there is no account {command.account}")
+    if not command.any_account and not may_use(account, hold.app):
+        raise Forbidden(f"account {command.account} is not this app's, nor granted to it")
+    teller = Teller(ws.book, command.received_at_us, command.actor)
+    place_hold(teller, command.account, hold)
+    return teller.decision()
+
+
+def place_hold(teller: Teller, account: str, hold: PostedHold) -> bool:
+    """Place a hold, the only one for its call; False where it was declined. Raises IdConflict, LimitReached."""
+    teller.settle_due(account)
+    if hold.call_id is not None:
+        other = teller.book.hold_for(hold.app or "", hold.call_id, teller.now_us)
+        if other is not None:
+            message = f"Expected a call that no other hold is for; it has {other.id}"
+            raise IdConflict(errors=(FieldError("$.call_id", message),))
+    return teller.place(account, hold)
+
+
+def same_or_conflict(first: Recorded, account: str, hold: PostedHold) -> Decision:
+    """The decision on a hold's id that was used before; raises IdConflict."""
+    assert isinstance(first.data, HoldPlaced | HoldDeclined)
+    different = differing_fields(hold, first.data)
+    if account != first.data.account:
+        different = (*different, "account")
+    if different:
+        errors = tuple(FieldError(f"$.{name}", "differs from the first content") for name in different)
+        raise IdConflict(f"this hold was placed before, at position {first.position}, otherwise", errors=errors)
+    return Decision([], first)
+
+
+_ENDS = ("", "/settle", "/release", "/expire")
+
+
+def _load_ended(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SettleHold | ReleaseHold]) -> None:
+    ws.load(db, [(source_of(c.app), c.id + end) for c in commands for end in _ENDS])
+    book = ws.book
+    account_balance.load_holds(db, book, [(c.app or "", c.id) for c in commands])
+    account_balance.load(db, book, {hold.account: None for hold in book.holds.values()})
+    load_details(db, book, commands)
+
+
+def _found(ws: WorkingSet, command: SettleHold | ReleaseHold) -> HoldState:
+    hold = ws.book.holds.get((command.app or "", command.id))
+    if hold is None:
+        raise NotFound(f"there is no hold {command.id}")
+    if hold.status == "declined":
+        raise HoldClosed(f"hold {command.id} was declined, at position {hold.position}")
+    return hold
+
+
+@handles(SettleHold, _load_ended)
+def settle(ws: WorkingSet, command: SettleHold) -> Decision:
+    """What was held for is charged. After its time that is a charge like any that nobody held for."""
+    hold = _found(ws, command)
+    first = ws.find(source_of(command.app), f"{command.id}/settle")
+    if first is not None:
+        assert isinstance(first.data, HoldSettled)
+        if first.data.amount != command.amount:
+            raise HoldClosed(f"hold {command.id} was settled at position {first.position}, with {first.data.amount}")
+        return Decision([], first)
+    if hold.status == "released":
+        raise HoldClosed(f"hold {command.id} was released, at position {hold.closed_position}")
+    teller = Teller(ws.book, command.received_at_us, command.actor)
+    teller.settle(hold, amount_e10(command.amount))
+    return teller.decision()
+
+
+@handles(ReleaseHold, _load_ended)
+def release(ws: WorkingSet, command: ReleaseHold) -> Decision:
+    """What was held is free again; one that is over by its time has been freed before."""
+    hold = _found(ws, command)
+    source = source_of(command.app)
+    first = ws.find(source, f"{command.id}/release") or ws.find(source, f"{command.id}/expire")
+    settled = ws.find(source, f"{command.id}/settle")
+    if settled is not None:
+        raise HoldClosed(f"hold {command.id} was settled at position {settled.position}")
+    if first is not None:
+        return Decision([], first)
+    teller = Teller(ws.book, command.received_at_us, command.actor)
+    teller.release(hold, command.reason)
+    return teller.decision()

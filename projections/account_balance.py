@@ -1,0 +1,383 @@
+"""What accounts hold, their statement lines, grants and holds. Built from events alone; commands read it.
+
+Sums that have no bound of their own (spent, owed, tokens) are kept as two numbers, whole ten billions and the rest.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import apsw
+import msgspec
+
+from projections.account_book import HIGH, KINDS, NEVER_US, AccountState, Book, Grant, HoldKey, HoldState
+from projections.bulk import Row, insert
+from projections.projection import Projection, Table, Target
+from schema.account import AccountChanged, AccountCreated, OwnerKind
+from schema.charge import Charge, Scope
+from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
+from schema.credit import AccountCollected, AccountCredited, GrantExpired
+from schema.entry import Recorded
+from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled
+from schema.model_call import FINISHED
+
+_SHOWN = """
+    balance_e10       INTEGER NOT NULL,  -- with what is held of it
+    free_e10          INTEGER NOT NULL,  -- with what is held of it
+    spent_high        INTEGER NOT NULL,  -- credits
+    spent_e10         INTEGER NOT NULL,  -- and the rest
+    owed_high         INTEGER NOT NULL,
+    owed_e10          INTEGER NOT NULL,
+    tokens_high       INTEGER NOT NULL,  -- ten billions
+    tokens            INTEGER NOT NULL,  -- and the rest
+    sequence          INTEGER NOT NULL,
+"""
+_BALANCE_COLUMNS = f"""
+    account           TEXT PRIMARY KEY,
+    owner             TEXT NOT NULL,
+    overdraft         TEXT NOT NULL,
+    apps              TEXT NOT NULL,
+    {_SHOWN.strip()}
+    balance_held_e10  INTEGER NOT NULL,
+    free_held_e10     INTEGER NOT NULL,
+    issued_e10        INTEGER NOT NULL,
+    expired_e10       INTEGER NOT NULL,
+    grants            INTEGER NOT NULL,  -- with something left
+    holds             INTEGER NOT NULL,  -- open
+    position          INTEGER NOT NULL
+"""
+_LINE_COLUMNS = f"""
+    account           TEXT NOT NULL,
+    position          INTEGER NOT NULL,
+    kind              TEXT,              -- null where no money moved
+    amount_e10        INTEGER NOT NULL,
+    held_e10          INTEGER NOT NULL,
+    {_SHOWN.strip()}
+    PRIMARY KEY (account, position)
+"""
+_GRANT_COLUMNS = """
+    account           TEXT NOT NULL,
+    id                TEXT NOT NULL,
+    amount_e10        INTEGER NOT NULL,
+    remaining_e10     INTEGER NOT NULL,
+    held_e10          INTEGER NOT NULL,
+    expires_at_us     INTEGER NOT NULL,
+    priority          INTEGER NOT NULL,
+    scope             TEXT,
+    position          INTEGER NOT NULL,
+    expirations       INTEGER NOT NULL,
+    PRIMARY KEY (id, account)
+"""
+_HOLD_COLUMNS = """
+    app               TEXT NOT NULL,     -- empty: nobody's
+    id                TEXT NOT NULL,
+    account           TEXT NOT NULL,
+    amount_e10        INTEGER NOT NULL,
+    balance_e10       INTEGER NOT NULL,
+    free              TEXT NOT NULL,     -- held of grants
+    call_id           TEXT,
+    expires_at_us     INTEGER NOT NULL,
+    status            TEXT NOT NULL,
+    position          INTEGER NOT NULL,
+    closed_position   INTEGER,
+    settled_e10       INTEGER,
+    PRIMARY KEY (app, id)
+"""
+_STATE = (
+    "account, owner, overdraft, apps, balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, "
+    "tokens, sequence, balance_held_e10, free_held_e10, issued_e10, expired_e10, grants, holds, position"
+)
+_CHANGING = tuple(_STATE.split(", ")[2:])
+_UPSERT = f"ON CONFLICT (account) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}"
+_scope = msgspec.json.Decoder(Scope)
+_parts = msgspec.json.Decoder(dict[str, int])
+_apps = msgspec.json.Decoder(tuple[str, ...])
+
+
+def exist(db: apsw.Connection) -> bool:
+    """Whether there is any account: without one, calls cost what they always did."""
+    return bool(db.execute("SELECT 1 FROM account_balances LIMIT 1").get)
+
+
+def load(db: apsw.Connection, book: Book, ids: Iterable[str], table: str = "account_balances") -> None:
+    """Bring in accounts by their ids."""
+    _take_accounts(db, book, f"SELECT {_STATE} FROM carray(?) c CROSS JOIN {table} b ON b.account = c.value", ids)
+
+
+def load_owned(db: apsw.Connection, book: Book, owners: Iterable[str]) -> None:
+    """Bring in accounts by their owners."""
+    query = f"SELECT {_STATE} FROM carray(?) c CROSS JOIN account_balances b ON b.owner = c.value"
+    _take_accounts(db, book, query, owners)
+
+
+def _take_accounts(db: apsw.Connection, book: Book, query: str, keys: Iterable[str]) -> None:
+    wanted = tuple(keys)
+    if wanted:
+        for row in db.execute(query, (apsw.carray(wanted),)):
+            book.add(_state(row))
+
+
+def _state(row: Any) -> AccountState:  # noqa: ANN401 - a row
+    (
+        id_, owner, overdraft, apps, balance, free, spent_high, spent, owed_high, owed, tokens_high, tokens, sequence,
+        balance_held, free_held, issued, expired, grants, holds, position,
+    ) = row  # fmt: skip
+    return AccountState(
+        id_, owner, overdraft, () if apps == "[]" else _apps.decode(apps), balance, balance_held, free, free_held,
+        issued, expired, spent_high * HIGH + spent, owed_high * HIGH + owed, tokens_high * HIGH + tokens, sequence,
+        grants, holds, position,
+    )  # fmt: skip
+
+
+def owned_by(db: apsw.Connection, kind: OwnerKind) -> bool:
+    """Whether any account belongs to one of this kind."""
+    query = "SELECT 1 FROM account_balances WHERE owner >= ?1 || '/' AND owner < ?1 || '0' LIMIT 1"
+    return bool(db.execute(query, (kind,)).get)
+
+
+def load_live_grants(db: apsw.Connection, book: Book) -> None:
+    """Bring in the grants with something left of the accounts that have any."""
+    having = tuple(account.id for account in book.accounts.values() if account.grants)
+    if having:
+        query = "SELECT g.* FROM carray(?) c CROSS JOIN grants g ON g.account = c.value AND g.remaining_e10 > 0"
+        for row in db.execute(query, (apsw.carray(having),)):
+            book.add_grant(_grant(row))
+
+
+def load_grants(db: apsw.Connection, book: Book, keys: Iterable[tuple[str, str]], table: str = "grants") -> None:
+    """Bring in grants by account and id."""
+    query = f"SELECT * FROM {table} WHERE account = ? AND id = ?"
+    for key in keys:
+        for row in db.execute(query, key):
+            book.add_grant(_grant(row))
+
+
+def _grant(row: Any) -> Grant:  # noqa: ANN401 - a row
+    account, id_, amount, remaining, held, expires_us, priority, scope, position, expirations = row
+    return Grant(
+        account, id_, amount, remaining, held, expires_us, priority, None if scope is None else _scope.decode(scope),
+        position, expirations,
+    )  # fmt: skip
+
+
+def load_holds(db: apsw.Connection, book: Book, keys: Iterable[HoldKey], table: str = "holds") -> None:
+    """Bring in holds by app and id."""
+    at = "h.app = k.value ->> 0 AND h.id = k.value ->> 1"
+    _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN {table} h ON {at}", keys)
+
+
+def any_linked(db: apsw.Connection) -> bool:
+    """Whether any hold is for a call."""
+    return bool(db.execute("SELECT 1 FROM holds WHERE call_id IS NOT NULL LIMIT 1").get)
+
+
+def load_linked(db: apsw.Connection, book: Book, keys: Iterable[HoldKey]) -> None:
+    """Bring in holds by app and the call that they are for."""
+    if any_linked(db):
+        # The plus keeps the planner from the primary key, under which an app has all its holds.
+        on = "h.call_id = k.value ->> 1 AND +h.app = k.value ->> 0 AND h.call_id IS NOT NULL"
+        _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN holds h ON {on}", keys)
+
+
+def load_due_holds(db: apsw.Connection, book: Book, now_us: int) -> None:
+    """Bring in the open holds of the book's accounts whose time is over."""
+    having = tuple(account.id for account in book.accounts.values() if account.holds)
+    if having:
+        query = (
+            "SELECT h.* FROM carray(?1) c CROSS JOIN holds h ON h.account = c.value AND h.status = 'open' "
+            "AND h.expires_at_us <= ?2"
+        )
+        for row in db.execute(query, (apsw.carray(having), now_us)):
+            book.add_hold(_hold(row))
+
+
+def _take_holds(db: apsw.Connection, book: Book, query: str, keys: Iterable[HoldKey]) -> None:
+    wanted = list(keys)
+    if wanted:
+        for row in db.execute(query, (msgspec.json.encode(wanted).decode(),)):
+            book.add_hold(_hold(row))
+
+
+def _hold(row: Any) -> HoldState:  # noqa: ANN401 - a row
+    app, id_, account, amount, balance, free, call_id, expires_us, status, position, closed, settled = row
+    return HoldState(
+        app, id_, account, amount, balance, _parts.decode(free), call_id, expires_us, status, position, closed, settled
+    )
+
+
+def due(db: apsw.Connection, now_us: int, limit: int) -> list[str]:
+    """Accounts with a hold or a grant whose time is over: those of at most `limit` holds and as many grants."""
+    holds = "SELECT account FROM holds WHERE status = 'open' AND expires_at_us <= ? ORDER BY expires_at_us LIMIT ?"
+    grants = (
+        "SELECT account FROM grants WHERE remaining_e10 > held_e10 AND expires_at_us <= ? "
+        f"AND expires_at_us < {NEVER_US} ORDER BY expires_at_us LIMIT ?"
+    )
+    found = [account for query in (holds, grants) for (account,) in db.execute(query, (now_us, limit))]
+    return list(dict.fromkeys(found))
+
+
+def find_holds(db: apsw.Connection, app: str | None, id_: str) -> list[HoldState]:
+    """The holds with an id: of one app, or of any."""
+    query = "SELECT * FROM holds WHERE id = ?1 AND (?2 IS NULL OR app = ?2)"
+    return [_hold(row) for row in db.execute(query, (id_, app))]
+
+
+def line_at(db: apsw.Connection, account: str, position: int) -> AccountState | None:
+    """What an account held after the last event up to a position that touched it; rules and other details aside."""
+    query = (
+        "SELECT balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, tokens, sequence, "
+        "held_e10, position FROM account_statement WHERE account = ? AND position <= ? ORDER BY position DESC LIMIT 1"
+    )
+    for row in db.execute(query, (account, position)):
+        *shown, held, at = row
+        return _state((account, "", "", "[]", *shown, held, 0, 0, 0, 0, 0, at))
+    return None
+
+
+TransactionRow = tuple[int, int, str, int, int]
+
+
+def transactions(db: apsw.Connection, account: str, after: int, limit: int) -> list[TransactionRow]:
+    """Position, sequence, kind, amount and total afterwards, in order."""
+    query = (
+        "SELECT position, sequence, kind, amount_e10, balance_e10 + free_e10 FROM account_statement "
+        "WHERE account = ? AND position > ? AND kind IS NOT NULL ORDER BY position LIMIT ?"
+    )
+    found: Any = db.execute(query, (account, after, limit)).fetchall()
+    return found
+
+
+def _apply(target: Target, events: Sequence[Recorded]) -> None:
+    book = _loaded(target, events)
+    if book is None:
+        return
+    book.lines = []
+    for event in events:
+        book.evolve(event)
+    db = target.db
+    states = [book.accounts[id_] for id_ in book.touched]
+    insert(db, f"INSERT INTO {target.table('account_balances')}", [_balance_row(s) for s in states], _UPSERT)
+    book.lines.sort(key=itemgetter(0, 1))  # in the order of the table's key, so that neighbours meet on one page
+    insert(db, f"INSERT INTO {target.table('account_statement')}", book.lines)
+    grants = [_grant_row(grant) for own in book.grants.values() for grant in own.values()]
+    insert(db, f"REPLACE INTO {target.table('grants')}", grants)
+    insert(db, f"REPLACE INTO {target.table('holds')}", [_hold_row(hold) for hold in book.holds.values()])
+
+
+def _loaded(target: Target, events: Sequence[Recorded]) -> Book | None:
+    """A book with what the events touch; None where they touch no account."""
+    accounts: dict[str, None] = {}
+    grants: dict[tuple[str, str], None] = {}
+    holds: dict[HoldKey, None] = {}
+    for event in events:
+        data = event.data
+        if isinstance(data, FINISHED):
+            if data.charge is None:
+                continue
+            charges: Sequence[Charge] = (data.charge,)
+        elif isinstance(data, KINDS):
+            charges = _touched(data, accounts, grants, holds)
+        else:
+            continue
+        for charge in charges:
+            accounts[charge.account] = None
+            if charge.free is not None:
+                grants.update(dict.fromkeys((charge.account, id_) for id_ in charge.free))
+    if not accounts and not holds:
+        return None
+    book = Book()
+    load(target.db, book, accounts, target.table("account_balances"))
+    load_holds(target.db, book, holds, target.table("holds"))
+    held = ((hold.account, id_) for hold in book.holds.values() for id_ in hold.free)
+    load_grants(target.db, book, [*grants, *held], target.table("grants"))
+    return book
+
+
+def _touched(
+    data: object, accounts: dict[str, None], grants: dict[tuple[str, str], None], holds: dict[HoldKey, None]
+) -> Sequence[Charge]:
+    """Note what an event touches, but for its charges, which are returned."""
+    match data:
+        case ModelCallCorrected() | ModelCallVoided() | ModelCallRerated():
+            return () if data.charges is None else data.charges.moves
+        case HoldSettled():
+            holds[data.app or "", data.id] = None
+            return (data.charge,)
+        case AccountCreated() | AccountChanged():
+            accounts[data.id] = None
+        case AccountCredited() | AccountCollected():
+            accounts[data.account] = None
+        case GrantExpired():
+            accounts[data.account] = None
+            grants[data.account, data.grant] = None
+        case HoldPlaced():
+            accounts[data.account] = None
+            grants.update(dict.fromkeys((data.account, id_) for id_ in data.free or ()))
+        case HoldReleased() | HoldExpired() | HoldDeclined():
+            accounts[data.account] = None
+            holds[data.app or "", data.id] = None
+        case _:
+            message = f"{type(data).__name__} is not folded"
+            raise TypeError(message)
+    return ()
+
+
+def _balance_row(state: AccountState) -> Row:
+    apps = msgspec.json.encode(state.apps).decode() if state.apps else "[]"
+    return (
+        state.id, state.owner, state.overdraft, apps, *state.shown(), state.balance_held_e10, state.free_held_e10,
+        state.issued_e10, state.expired_e10, state.grants, state.holds, state.position,
+    )  # fmt: skip
+
+
+def _grant_row(grant: Grant) -> Row:
+    scope = None if grant.scope is None else msgspec.json.encode(grant.scope).decode()
+    return (
+        grant.account, grant.id, grant.amount_e10, grant.remaining_e10, grant.held_e10, grant.expires_at_us,
+        grant.priority, scope, grant.position, grant.expirations,
+    )  # fmt: skip
+
+
+def _hold_row(hold: HoldState) -> Row:
+    return (
+        hold.app, hold.id, hold.account, hold.amount_e10, hold.balance_e10, msgspec.json.encode(hold.free).decode(),
+        hold.call_id, hold.expires_at_us, hold.status, hold.position, hold.closed_position, hold.settled_e10,
+    )  # fmt: skip
+
+
+_VIEW = (
+    "SELECT account, sequence, kind, amount_e10, balance_e10 + free_e10 - amount_e10 AS before_e10, "
+    "balance_e10 + free_e10 AS after_e10, position FROM account_statement WHERE kind IS NOT NULL"
+)
+
+PROJECTION = Projection(
+    name="account_balances",
+    version=1,
+    tables=(
+        Table(
+            "account_balances", _BALANCE_COLUMNS, key="account", options="STRICT, WITHOUT ROWID",
+            indexes=(("account_balances_by_owner", "(owner)"),),
+        ),
+        Table("account_statement", _LINE_COLUMNS, key="account, position", options="STRICT, WITHOUT ROWID"),
+        Table(
+            "grants", _GRANT_COLUMNS, key="id, account", options="STRICT, WITHOUT ROWID",
+            indexes=(
+                ("grants_live", "(account) WHERE remaining_e10 > 0"),
+                ("grants_due", f"(expires_at_us) WHERE remaining_e10 > held_e10 AND expires_at_us < {NEVER_US}"),
+            ),
+        ),
+        Table(
+            "holds", _HOLD_COLUMNS, key="app, id", options="STRICT, WITHOUT ROWID",
+            indexes=(
+                ("holds_by_id", "(id)"),
+                ("holds_open", "(account, expires_at_us) WHERE status = 'open'"),
+                ("holds_due", "(expires_at_us) WHERE status = 'open'"),
+                ("holds_by_call", "(call_id, app) WHERE call_id IS NOT NULL"),
+            ),
+        ),
+    ),
+    apply=_apply,
+    views=(("account_transactions", _VIEW),),
+    blocking=True,
+    of=KINDS,
+)  # fmt: skip

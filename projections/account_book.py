@@ -1,0 +1,406 @@
+"""What accounts, their grants and their holds become by each event: plain state, folded in memory.
+
+The writer's working set and the projection fold with the same code; a test folds with code of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from schema.account import AccountChanged, AccountCreated, key_of
+from schema.charge import ZERO, Charge, Scope, amount_e10, amount_text
+from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
+from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
+from schema.entry import Recorded
+from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled, HoldStatus
+from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded
+from schema.times import parse_time
+
+NEVER_US = 2**62
+HIGH = 10**10
+StatementRow = tuple[str | int | None, ...]
+HoldKey = tuple[str, str]  # app (empty: the ledger's) and id
+
+
+class Grant(Struct, gc=False):
+    """Free quota of one credit. What is held of it is part of what remains."""
+
+    account: str
+    id: str
+    amount_e10: int
+    remaining_e10: int
+    held_e10: int
+    expires_at_us: int  # NEVER_US: it does not
+    priority: int
+    scope: Scope | None
+    position: int
+    expirations: int = 0
+
+    @property
+    def unheld_e10(self) -> int:
+        """What may be spent or held of it, or expires."""
+        return self.remaining_e10 - self.held_e10
+
+
+class HoldState(Struct, gc=False):
+    """A hold: `balance_e10` of it is set aside in the balance, `free` in grants, in the order they are spent."""
+
+    app: str
+    id: str
+    account: str
+    amount_e10: int
+    balance_e10: int
+    free: dict[str, int]
+    call_id: str | None
+    expires_at_us: int
+    status: HoldStatus
+    position: int
+    closed_position: int | None = None
+    settled_e10: int | None = None
+
+    @property
+    def key(self) -> HoldKey:
+        """Its app and id."""
+        return self.app, self.id
+
+
+class AccountState(Struct, gc=False):
+    """An account. Balance and free quota include what is held of them. `due_us`: nothing loaded ends before."""
+
+    id: str
+    owner: str
+    overdraft: str
+    apps: tuple[str, ...]
+    balance_e10: int = 0
+    balance_held_e10: int = 0
+    free_e10: int = 0
+    free_held_e10: int = 0
+    issued_e10: int = 0
+    expired_e10: int = 0
+    spent_e10: int = 0
+    owed_e10: int = 0
+    tokens: int = 0
+    sequence: int = 0
+    grants: int = 0  # with something left
+    holds: int = 0  # open
+    position: int = 0
+    due_us: int = NEVER_US
+
+    @property
+    def total_e10(self) -> int:
+        """Balance and free quota together: what transactions add up to."""
+        return self.balance_e10 + self.free_e10
+
+    @property
+    def held_e10(self) -> int:
+        """What open holds set aside."""
+        return self.balance_held_e10 + self.free_held_e10
+
+    @property
+    def unheld_balance_e10(self) -> int:
+        """The balance without what is held of it; below zero where it is overdrawn."""
+        return self.balance_e10 - self.balance_held_e10
+
+    def balanced(self) -> bool:
+        """Whether all that was issued is somewhere: the sum of `postings` is 0. What is held cancels out."""
+        there = self.balance_e10 + self.free_e10 + self.spent_e10 + self.expired_e10
+        return there == self.issued_e10 + self.owed_e10
+
+    def shown(self) -> tuple[int, ...]:
+        """What a statement shows, as it is stored: amounts without a bound of their own in two numbers."""
+        spent, owed, tokens = self.spent_e10, self.owed_e10, self.tokens
+        return (
+            self.balance_e10, self.free_e10, spent // HIGH, spent % HIGH, owed // HIGH, owed % HIGH, tokens // HIGH,
+            tokens % HIGH, self.sequence,
+        )  # fmt: skip
+
+    def postings(self) -> tuple[int, ...]:
+        """What stands on each system account; the sum is 0: all that was issued is somewhere.
+
+        issued and owed are the ledger's claims, hence negative; then balance, free quota, held, spent, expired.
+        """
+        unheld_free = self.free_e10 - self.free_held_e10
+        return (
+            -self.issued_e10, -self.owed_e10, self.unheld_balance_e10, unheld_free, self.held_e10, self.spent_e10,
+            self.expired_e10,
+        )  # fmt: skip
+
+
+class Moved(Protocol):
+    """An event, or a part of one, that moved money: its transaction's number and the total after it."""
+
+    @property
+    def sequence(self) -> int | None: ...
+    @property
+    def after(self) -> str | None: ...
+
+
+class Book:
+    """The accounts that a batch touches, with what is loaded of their grants and holds."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, AccountState] = {}
+        self.owners: dict[str, str] = {}
+        self.grants: dict[str, dict[str, Grant]] = {}
+        self.holds: dict[HoldKey, HoldState] = {}
+        self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
+        self.touched: dict[str, None] = {}
+        self.lines: list[StatementRow] | None = None  # collected where they are to be stored
+
+    def add(self, account: AccountState) -> None:
+        """Take in an account, unless it is there."""
+        if account.id not in self.accounts:
+            self.accounts[account.id] = account
+            self.owners[account.owner] = account.id
+            for hold in self.holds.values():
+                if hold.account == account.id and hold.status == "open":
+                    self._due(account.id, hold.expires_at_us)
+
+    def add_grant(self, grant: Grant) -> None:
+        """Take in a grant, unless it is there."""
+        own = self.grants.setdefault(grant.account, {})
+        if grant.id not in own:
+            own[grant.id] = grant
+            if grant.unheld_e10:
+                self._due(grant.account, grant.expires_at_us)
+
+    def add_hold(self, hold: HoldState) -> None:
+        """Take in a hold, unless it is there."""
+        if hold.key not in self.holds:
+            self.holds[hold.key] = hold
+            if hold.call_id is not None:
+                self.linked.setdefault((hold.app, hold.call_id), []).append(hold)
+            if hold.status == "open":
+                self._due(hold.account, hold.expires_at_us)
+
+    def _due(self, account: str, at_us: int) -> None:
+        state = self.accounts.get(account)
+        if state is not None and at_us < state.due_us:
+            state.due_us = at_us
+
+    def fork(self) -> "Book":
+        """A book to try events on."""
+        other = Book()
+        other.accounts = {key: msgspec.structs.replace(each) for key, each in self.accounts.items()}
+        other.owners = self.owners
+        other.grants = {
+            key: {id_: msgspec.structs.replace(grant) for id_, grant in own.items()} for key, own in self.grants.items()
+        }
+        other.holds = {key: msgspec.structs.replace(hold) for key, hold in self.holds.items()}
+        for hold in other.holds.values():
+            if hold.call_id is not None:
+                other.linked.setdefault((hold.app, hold.call_id), []).append(hold)
+        return other
+
+    def hold_for(self, app: str, call_id: str, now_us: int) -> HoldState | None:
+        """The hold that stands for a call: the one that still binds, else the first that was settled."""
+        holds = [
+            hold
+            for hold in self.linked.get((app, call_id), ())
+            if hold.status == "settled" or (hold.status == "open" and hold.expires_at_us > now_us)
+        ]
+        return min(holds, key=lambda hold: (hold.status != "open", hold.position)) if holds else None
+
+    def evolve(self, event: Recorded) -> None:
+        """Take in an event; those of other things change nothing."""
+        data = event.data
+        fold = _FOLDS.get(type(data))
+        if fold is not None:
+            fold(self, data, event.position)
+
+    def created(self, data: AccountCreated | AccountChanged, position: int) -> None:
+        """An account, new or with other rules."""
+        state = self.accounts.get(data.id)
+        if state is None:
+            state = AccountState(data.id, key_of(data.owner), data.overdraft, tuple(data.apps or ()))
+            self.add(state)
+        state.overdraft, state.apps = data.overdraft, tuple(data.apps or ())
+        self._line(state, position)
+
+    def credited(self, data: AccountCredited, position: int) -> None:
+        """Balance or a grant."""
+        state = self.accounts[data.account]
+        amount = amount_e10(data.amount)
+        state.issued_e10 += amount
+        if data.free:
+            expires_us = NEVER_US if data.expires_at is None else parse_time(data.expires_at)
+            self.add_grant(Grant(state.id, data.id, amount, amount, 0, expires_us, data.priority, data.scope, position))
+            state.free_e10 += amount
+            state.grants += 1
+        else:
+            state.balance_e10 += amount
+        self._moved(state, data, position, data.kind, amount)
+
+    def expired(self, data: GrantExpired, position: int) -> None:
+        """What is left of a grant is gone."""
+        state = self.accounts[data.account]
+        amount = amount_e10(data.amount)
+        grant = self.grants[data.account][data.grant]
+        grant.expirations += 1
+        self._draw(state, data.grant, amount)
+        state.expired_e10 += amount
+        self._moved(state, data, position, "expiry", -amount)
+
+    def collected(self, data: AccountCollected, position: int) -> None:
+        """A debt is paid."""
+        state = self.accounts[data.account]
+        amount = amount_e10(data.amount)
+        state.balance_e10 -= amount
+        state.owed_e10 -= amount
+        self._moved(state, data, position, "consumption", -amount)
+
+    def placed(self, data: HoldPlaced, position: int) -> None:
+        """Set aside."""
+        state = self.accounts[data.account]
+        amount = amount_e10(data.amount)
+        free = {id_: amount_e10(part) for id_, part in (data.free or {}).items()}
+        balance = amount - sum(free.values())
+        hold = HoldState(
+            data.app or "", data.id, data.account, amount, balance, free, data.call_id, parse_time(data.expires_at),
+            "open", position,
+        )  # fmt: skip
+        self.add_hold(hold)
+        self._set_aside(state, hold, 1)
+        self._line(state, position)
+
+    def declined(self, data: HoldDeclined, position: int) -> None:
+        """Nothing is set aside; the hold is there to be read."""
+        amount = amount_e10(data.amount)
+        self.add_hold(
+            HoldState(
+                data.app or "", data.id, data.account, amount, 0, {}, None, NEVER_US, "declined", position, position
+            )
+        )
+
+    def settled(self, data: HoldSettled, position: int) -> None:
+        """Free again, then charged."""
+        self._closed(data.app, data.id, "settled", position).settled_e10 = amount_e10(data.amount)
+        self.charged(data.charge, position)
+
+    def released(self, data: HoldReleased, position: int) -> None:
+        """Free again."""
+        self._closed(data.app, data.id, "released", position)
+        self._line(self.accounts[data.account], position)
+
+    def hold_expired(self, data: HoldExpired, position: int) -> None:
+        """Free again."""
+        self._closed(data.app, data.id, "expired", position)
+        self._line(self.accounts[data.account], position)
+
+    def _closed(self, app: str | None, id_: str, status: HoldStatus, position: int) -> HoldState:
+        hold = self.holds[app or "", id_]
+        if hold.status == "open":
+            self._set_aside(self.accounts[hold.account], hold, -1)
+        hold.status, hold.closed_position = status, position
+        return hold
+
+    def _set_aside(self, state: AccountState, hold: HoldState, sign: int) -> None:
+        state.holds += sign
+        state.balance_held_e10 += sign * hold.balance_e10
+        for id_, part in hold.free.items():
+            grant = self.grants[state.id][id_]
+            grant.held_e10 += sign * part
+            state.free_held_e10 += sign * part
+            if sign < 0:
+                self._due(state.id, grant.expires_at_us)
+
+    def call_charged(self, data: ModelCallRecorded | ModelCallCompleted | ModelCallFailed, position: int) -> None:
+        """A finished call. What nearly every charge is, one from the balance alone, goes straight through."""
+        charge = data.charge
+        if charge is None:
+            return
+        if charge.free is not None or charge.owed != ZERO or charge.hold is not None or charge.sequence is None:
+            self.charged(charge, position)
+            return
+        state = self.accounts[charge.account]
+        amount = amount_e10(charge.amount)
+        state.tokens += charge.tokens
+        state.balance_e10 -= amount
+        state.spent_e10 += amount
+        if self.lines is None:
+            state.sequence += 1
+            state.position = position
+        else:
+            self._moved(state, charge, position, "consumption", -amount)
+
+    def call_changed(self, data: ModelCallCorrected | ModelCallVoided | ModelCallRerated, position: int) -> None:
+        """A call costs more, less, or another account."""
+        for move in () if data.charges is None else data.charges.moves:
+            self.charged(move, position)
+
+    def charged(self, charge: Charge, position: int) -> None:
+        """Spent, or given back."""
+        state = self.accounts[charge.account]
+        state.tokens += charge.tokens
+        if charge.hold is not None or charge.amount == ZERO and charge.sequence is None:  # noqa: RUF021 - reads well
+            self._line(state, position)
+            return
+        amount = amount_e10(charge.amount)
+        owed = 0 if charge.owed == ZERO else amount_e10(charge.owed)
+        paid = amount - owed
+        balance = paid
+        if charge.free is not None:
+            for id_, text in charge.free.items():
+                part = amount_e10(text)
+                balance -= part
+                self._draw(state, id_, part)
+        state.balance_e10 -= balance
+        state.spent_e10 += amount
+        state.owed_e10 += owed
+        if charge.sequence is None:
+            self._line(state, position)
+        else:
+            kind = "consumption" if paid > 0 else "refund"
+            self._moved(state, charge, position, kind, -paid)
+
+    def _draw(self, state: AccountState, id_: str, part: int) -> None:
+        grant = self.grants[state.id][id_]
+        had = grant.remaining_e10 > 0
+        grant.remaining_e10 -= part
+        state.free_e10 -= part
+        state.grants += (grant.remaining_e10 > 0) - had
+        if grant.remaining_e10 < grant.held_e10:
+            message = f"grant {id_} of account {state.id} would have less than is held of it"
+            raise ValueError(message)
+        if part < 0:
+            self._due(state.id, grant.expires_at_us)
+
+    def _moved(self, state: AccountState, moved: "Moved", position: int, kind: TransactionKind, amount: int) -> None:
+        """The event's own figures must be those that it leads to: a fault shows here, before it is written."""
+        state.sequence += 1
+        if self.lines is not None:  # the working set need not: what it decides passes here before it is written
+            after = amount_text(state.balance_e10 + state.free_e10)
+            if moved.sequence != state.sequence or moved.after != after or not state.balanced():
+                message = f"account {state.id}: transaction {moved.sequence} does not add up"
+                raise ValueError(message)
+        self._line(state, position, kind, amount)
+
+    def _line(self, state: AccountState, position: int, kind: TransactionKind | None = None, amount: int = 0) -> None:
+        state.position = position
+        self.touched[state.id] = None
+        if self.lines is not None:
+            held = state.balance_held_e10 + state.free_held_e10
+            self.lines.append((state.id, position, kind, amount, held, *state.shown()))
+
+
+_FOLDS: dict[type[Struct], Callable[[Book, Any, int], None]] = {
+    AccountCreated: Book.created,
+    AccountChanged: Book.created,
+    AccountCredited: Book.credited,
+    GrantExpired: Book.expired,
+    AccountCollected: Book.collected,
+    HoldPlaced: Book.placed,
+    HoldDeclined: Book.declined,
+    HoldSettled: Book.settled,
+    HoldReleased: Book.released,
+    HoldExpired: Book.hold_expired,
+    ModelCallRecorded: Book.call_charged,
+    ModelCallCompleted: Book.call_charged,
+    ModelCallFailed: Book.call_charged,
+    ModelCallCorrected: Book.call_changed,
+    ModelCallVoided: Book.call_changed,
+    ModelCallRerated: Book.call_changed,
+}
+KINDS = tuple(_FOLDS)

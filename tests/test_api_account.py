@@ -1,0 +1,237 @@
+"""Accounts over HTTP: credits, holds, charges, statements as of any position, and who may do what."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from ops.verify import verify
+from schema.credit import SweepAccounts
+from schema.times import SECOND_US, format_time
+from tests.changes import a_rate
+from tests.serving import APP, CALLS, NOW_US, OTHER_APP, Json, Service, a_call, require, serving
+
+ACCOUNTS = "/v1/accounts"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with serving(tmp_path) as service:
+        yield service
+
+
+def make(service: Service, id_: str = "acc", owner: Json | None = None, **fields: object) -> None:
+    body = {"id": id_, "owner": owner or {"kind": "app", "id": APP}, **fields}
+    assert service.post(ACCOUNTS, body, "admin").status_code == 201
+
+
+def credit(service: Service, amount: str, id_: str = "cr-1", account: str = "acc", **fields: object) -> Json:
+    body = {"id": id_, "kind": "recharge", "amount": amount, **fields}
+    response = service.post(f"{ACCOUNTS}/{account}/credits", body, "admin")
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+def sums(service: Service, account: str = "acc", as_of: object = None) -> tuple[str, ...]:
+    found = service.get(f"{ACCOUNTS}/{account}", params={} if as_of is None else {"as_of": as_of}).json()
+    return tuple(found[name] for name in ("balance", "free_quota", "held", "available", "owed", "spent"))
+
+
+def hold(service: Service, amount: str, id_: str = "h-1", caller: str = APP, **fields: object) -> Json:
+    response = service.post(f"{ACCOUNTS}/acc/holds", {"id": id_, "amount": amount, **fields}, caller)
+    return {"http": response.status_code, **response.json()}
+
+
+def priced(service: Service, price: str = "0.01") -> None:
+    require(service.ledger.execute_now([a_rate("r-1", price)]))
+
+
+def test_a_hold_is_settled_in_part_and_the_rest_is_free_again(service: Service) -> None:
+    """Reserve, settle less, and the statement tells one consumption; each again gets the first answer."""
+    make(service)
+    credit(service, "10")
+    first = hold(service, "6")
+    assert (first["http"], first["status"]) == (201, "open")
+    assert sums(service) == ("10", "0", "6", "4", "0", "0")
+    settled = service.post("/v1/holds/h-1/settle", {"amount": "2.50"})
+    assert (settled.status_code, settled.json()["settled"]) == (200, "2.5")
+    assert sums(service) == ("7.5", "0", "0", "7.5", "0", "2.5")
+    again = service.post("/v1/holds/h-1/settle", {"amount": "2.5"})
+    assert (again.status_code, again.json()["duplicate"], again.json()["position"]) == (
+        200, True, settled.json()["position"],
+    )  # fmt: skip
+    assert service.post("/v1/holds/h-1/settle", {"amount": "3"}).json()["code"] == "hold_closed"
+    assert service.post("/v1/holds/h-1/release", None).json()["code"] == "hold_closed"
+    repeated = hold(service, "6")
+    assert repeated == {**first, "http": 200, "duplicate": True}
+    lines = service.get(f"{ACCOUNTS}/acc/transactions").json()["items"]
+    assert [(each["sequence"], each["kind"], each["amount"], each["before"], each["after"]) for each in lines] == [
+        (1, "recharge", "10", "0", "10"),
+        (2, "consumption", "-2.5", "10", "7.5"),
+    ]
+    assert lines[1]["related"] == f"hold/{APP}/h-1"
+
+
+def test_a_decline_is_final_for_its_id(service: Service) -> None:
+    """402 says what is missing; the same id gets the same answer when there is enough, another id does not."""
+    make(service)
+    credit(service, "1")
+    first = hold(service, "3.5")
+    assert (first["http"], first["code"], first["missing"]) == (402, "insufficient_credit", "2.5")
+    credit(service, "100", "cr-2")
+    assert hold(service, "3.5") == first
+    assert hold(service, "3.5", "h-2")["http"] == 201
+    assert hold(service, "4", "h-2")["code"] == "id_conflict"
+    assert service.get("/v1/holds/h-1").json()["status"] == "declined"
+
+
+def test_a_hold_stops_binding_at_its_time(service: Service) -> None:
+    """Before anything is recorded of it; the sweep records it once; what is settled after that is unheld."""
+    make(service)
+    credit(service, "5")
+    hold(service, "5", expires_in_s=60)
+    assert hold(service, "1", "h-2")["http"] == 402
+    service.clock.now_us += 60 * SECOND_US
+    assert sums(service)[2:4] == ("0", "5")
+    assert service.get("/v1/holds/h-1").json()["status"] == "expired"
+    assert service.ledger.execute_one_now(SweepAccounts(service.clock(), 10)).events == 1
+    assert service.ledger.execute_one_now(SweepAccounts(service.clock(), 10)).events == 0
+    assert hold(service, "5", "h-3")["http"] == 201
+    assert service.post("/v1/holds/h-1/settle", {"amount": "2"}).status_code == 200
+    assert sums(service) == ("5", "0", "5", "0", "2", "2")
+
+
+def test_calls_are_charged_free_quota_first(service: Service) -> None:
+    """What ends first goes first; then the balance; what nobody can pay is owed, and paid by the next recharge."""
+    make(service)
+    priced(service)
+    credit(service, "1", "g-late", kind="gift_register")
+    credit(service, "1", "g-soon", kind="gift_signin", expires_at=format_time(NOW_US + 3600 * SECOND_US))
+    credit(service, "1")
+    service.post(CALLS, a_call("c-1", usage={"input_tokens": 150, "output_tokens": 0}))
+    assert sums(service) == ("1", "0.5", "0", "1.5", "0", "1.5")
+    grants = dict(service.read("SELECT id, remaining_e10 FROM grants"))
+    assert grants == {"g-late": 5 * 10**9, "g-soon": 0}
+    service.post(CALLS, a_call("c-2", usage={"input_tokens": 300, "output_tokens": 0}))
+    assert sums(service) == ("0", "0", "0", "0", "1.5", "4.5")
+    credit(service, "10", "cr-2")
+    assert sums(service) == ("8.5", "0", "0", "8.5", "0", "4.5")
+    assert service.post(CALLS, a_call("c-2", usage={"input_tokens": 300, "output_tokens": 0})).json()["duplicate"]
+    assert sums(service)[0] == "8.5"
+
+
+def test_a_call_settles_the_hold_that_is_for_it(service: Service) -> None:
+    """One post charges and frees; an account that may overdraw does so only without a hold."""
+    make(service, overdraft="unheld")
+    priced(service)
+    credit(service, "1")
+    hold(service, "1", call_id="c-1")
+    service.post(CALLS, a_call("c-1", usage={"input_tokens": 40, "output_tokens": 0}))
+    assert sums(service) == ("0.6", "0", "0", "0.6", "0", "0.4")
+    assert service.get("/v1/holds/h-1").json()["status"] == "settled"
+    service.post(CALLS, a_call("c-2", usage={"input_tokens": 100, "output_tokens": 0}))
+    assert sums(service) == ("-0.4", "0", "0", "-0.4", "0", "1.4")
+    assert hold(service, "0.1", "h-2")["missing"] == "0.5"
+
+
+def test_a_void_gives_back_and_both_are_seen(service: Service) -> None:
+    """The refund is a transaction of its own; the net is nothing."""
+    make(service)
+    priced(service)
+    credit(service, "5")
+    service.post(CALLS, a_call("c-1", usage={"input_tokens": 100, "output_tokens": 0}))
+    service.post(f"{CALLS}/c-1/corrections", {"id": "v", "reason": "not ours", "void": True})
+    found = service.get(f"{ACCOUNTS}/acc").json()
+    assert (found["balance"], found["spent"], found["tokens"]) == ("5", "0", 0)
+    lines = service.get(f"{ACCOUNTS}/acc/transactions").json()["items"]
+    assert [(each["kind"], each["amount"]) for each in lines] == [
+        ("recharge", "5"), ("consumption", "-1"), ("refund", "1"),
+    ]  # fmt: skip
+
+
+def test_a_statement_as_of_any_position_is_the_fold_of_its_transactions(service: Service) -> None:
+    """Whatever moved between, balance and free quota there are what the transactions to there add up to."""
+    make(service)
+    priced(service)
+    credit(service, "5")
+    credit(service, "2", "g-1", kind="gift_referral")
+    hold(service, "3")
+    for n in range(4):
+        service.post(CALLS, a_call(f"c-{n}", usage={"input_tokens": 90, "output_tokens": 0}))
+    service.post("/v1/holds/h-1/settle", {"amount": "1"})
+    lines = service.get(f"{ACCOUNTS}/acc/transactions").json()["items"]
+    made = service.get(f"{ACCOUNTS}/acc/history").json()["items"][0]["position"]
+    for position in range(made, service.position() + 1):
+        found = service.get(f"{ACCOUNTS}/acc", params={"as_of": position}).json()
+        folded = sum((Decimal(each["amount"]) for each in lines if each["position"] <= position), Decimal(0))
+        assert Decimal(found["balance"]) + Decimal(found["free_quota"]) == folded
+    assert service.get(f"{ACCOUNTS}/acc", params={"as_of": made - 1}).status_code == 404
+    assert sums(service, as_of=service.position()) == sums(service)
+    assert sums(service, as_of=format_time(NOW_US + 1)) == sums(service)
+    assert verify(service.ledger.path).ok
+
+
+def test_an_app_may_use_its_own_accounts_and_granted_ones(service: Service) -> None:
+    """Its own, its users', a team's when granted; nothing else, neither to hold nor to read."""
+    make(service, "acc", {"kind": "team", "id": "t"}, apps=[APP])
+    credit(service, "5")
+    assert hold(service, "1")["http"] == 201
+    assert hold(service, "1", "h-2", OTHER_APP)["code"] == "forbidden"
+    assert service.get(f"{ACCOUNTS}/acc", OTHER_APP).status_code == 403
+    assert service.get(f"{ACCOUNTS}/acc/transactions", OTHER_APP).status_code == 403
+    assert service.get(f"{ACCOUNTS}/acc", APP).status_code == 200
+    assert service.post("/v1/holds/h-1/settle", {"amount": "1"}, OTHER_APP).status_code == 404
+    assert service.post("/v1/holds/h-1/settle", {"amount": "1"}, "admin").status_code == 200
+
+
+def test_whose_account_pays(service: Service) -> None:
+    """The one that is named, else the user's, else the app's; one that the app may not use is passed over."""
+    priced(service, "1")
+    make(service, "app")
+    make(service, "ann", {"kind": "user", "id": "ann"})
+    make(service, "bob", {"kind": "user", "id": "bob", "app": OTHER_APP})
+    calls: list[Json] = [
+        {"user_id": "ann"}, {"user_id": "bob"}, {"account": "bob"}, {"account": "app", "user_id": "ann"}, {},
+    ]  # fmt: skip
+    one = {"input_tokens": 1, "output_tokens": 0}
+    posted = [a_call(f"c-{n}", usage=one, **{"user_id": None, **fields}) for n, fields in enumerate(calls)]
+    assert service.post(CALLS, posted).json()["accepted"] == 5
+    found = {id_: sums(service, id_)[4] for id_ in ("app", "ann", "bob")}
+    assert found == {"app": "4", "ann": "1", "bob": "0"}
+
+
+def test_rules_change_on_a_condition_and_history_tells_it(service: Service) -> None:
+    """PATCH wants the ETag; an owner has one account; a wrong credit is refused with its path."""
+    make(service)
+    read = service.get(f"{ACCOUNTS}/acc")
+    patch = {"If-Match": read.headers["etag"]}
+    changed = service.request("PATCH", f"{ACCOUNTS}/acc", json={"overdraft": "unheld"}, headers=patch)
+    assert (changed.status_code, changed.json()["overdraft"]) == (200, "unheld")
+    assert service.request("PATCH", f"{ACCOUNTS}/acc", json={"name": "x"}, headers=patch).status_code == 412
+    items = service.get(f"{ACCOUNTS}/acc/history").json()["items"]
+    assert [each["type"] for each in items] == ["account.created.v1", "account.changed.v1"]
+    taken = service.post(ACCOUNTS, {"id": "b", "owner": {"kind": "app", "id": APP}}, "admin")
+    assert taken.json()["code"] == "name_taken"
+    bad = {"id": "x", "kind": "recharge", "amount": "1", "expires_at": "2030-01-01T00:00:00Z"}
+    refused = service.post(f"{ACCOUNTS}/acc/credits", bad, "admin")
+    assert refused.json()["errors"][0]["path"] == "$.expires_at"
+    adjusted = service.post(
+        f"{ACCOUNTS}/acc/credits", {"id": "y", "kind": "adjustment", "amount": "-1", "reason": "wrong"}, "admin"
+    )
+    assert (adjusted.status_code, adjusted.json()["missing"]) == (402, "1")
+
+
+def test_parallel_holds_never_take_more_than_there_is(service: Service) -> None:
+    """200 at once on a balance for 60: exactly 60 are placed, in whatever order they come."""
+    make(service)
+    credit(service, "60")
+    codes: list[int] = []
+    threads = [Thread(target=lambda n=n: codes.append(hold(service, "1", f"h-{n}")["http"])) for n in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (codes.count(201), codes.count(402)) == (60, 140)
+    assert sums(service)[:4] == ("60", "0", "60", "0")
