@@ -16,7 +16,7 @@ from projections.projection import Projection, Table, Target
 from schema.account import AccountChanged, AccountCreated, OwnerKind
 from schema.charge import Charge, Scope
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
-from schema.credit import AccountCollected, AccountCredited, GrantExpired
+from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
 from schema.entry import Recorded
 from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled
 from schema.model_call import FINISHED
@@ -234,7 +234,7 @@ def line_at(db: apsw.Connection, account: str, position: int) -> AccountState | 
     return None
 
 
-TransactionRow = tuple[int, int, str, int, int]
+TransactionRow = tuple[int, int, TransactionKind, int, int]
 
 
 def transactions(db: apsw.Connection, account: str, after: int, limit: int) -> list[TransactionRow]:

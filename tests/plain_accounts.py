@@ -38,7 +38,7 @@ class PlainHold:
 class Legs:
     """Where an amount came from."""
 
-    free: dict[str, int] = field(default_factory=dict)
+    free: dict[str, int] = field(default_factory=dict[str, int])
     balance: int = 0
     owed: int = 0
 

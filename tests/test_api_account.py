@@ -1,14 +1,16 @@
 """Accounts over HTTP: credits, holds, charges, statements as of any position, and who may do what."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from ops.verify import verify
 from schema.credit import SweepAccounts
+from schema.model_call import DEFAULT_POLICY
+from schema.rerate import AdvanceRerate
 from schema.times import SECOND_US, format_time
 from tests.changes import a_rate
 from tests.serving import APP, CALLS, NOW_US, OTHER_APP, Json, Service, a_call, require, serving
@@ -151,6 +153,33 @@ def test_a_void_gives_back_and_both_are_seen(service: Service) -> None:
     ]  # fmt: skip
 
 
+def test_a_rerate_charges_and_gives_back_the_difference(service: Service) -> None:
+    """Calls that had no price are charged when they get one, dearer ones once more; taken back, all is as before."""
+    make(service)
+    credit(service, "5")
+    for n in range(3):
+        service.post(CALLS, a_call(f"c-{n}", usage={"input_tokens": 50, "output_tokens": 0}))
+    assert sums(service) == ("5", "0", "0", "5", "0", "0")
+    priced(service)
+    run = {"id": "late", "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
+    assert service.post("/v1/rerates", run, "admin").status_code == 201
+    _finish(service, "late")
+    assert sums(service) == ("3.5", "0", "0", "3.5", "0", "1.5")
+    service.post(f"{CALLS}/c-1/corrections", {"id": "v", "reason": "not ours", "void": True})
+    assert sums(service) == ("4", "0", "0", "4", "0", "1")
+    service.post("/v1/rerates/late/revert", {}, "admin")
+    _finish(service, "late")
+    assert sums(service) == ("5", "0", "0", "5", "0", "0")
+    assert verify(service.ledger.path).ok
+
+
+def _finish(service: Service, id_: str) -> None:
+    while service.ledger.execute_one_now(
+        AdvanceRerate(received_at_us=service.clock(), id=id_, policy=DEFAULT_POLICY)
+    ).events:
+        pass
+
+
 def test_a_statement_as_of_any_position_is_the_fold_of_its_transactions(service: Service) -> None:
     """Whatever moved between, balance and free quota there are what the transactions to there add up to."""
     make(service)
@@ -227,11 +256,12 @@ def test_parallel_holds_never_take_more_than_there_is(service: Service) -> None:
     """200 at once on a balance for 60: exactly 60 are placed, in whatever order they come."""
     make(service)
     credit(service, "60")
-    codes: list[int] = []
-    threads = [Thread(target=lambda n=n: codes.append(hold(service, "1", f"h-{n}")["http"])) for n in range(200)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+    def place(number: int) -> int:
+        status: int = hold(service, "1", f"h-{number}")["http"]
+        return status
+
+    with ThreadPoolExecutor(32) as threads:
+        codes = list(threads.map(place, range(200)))
     assert (codes.count(201), codes.count(402)) == (60, 140)
     assert sums(service)[:4] == ("60", "0", "60", "0")
