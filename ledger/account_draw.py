@@ -5,7 +5,8 @@ from typing import Any
 from msgspec import Struct
 
 from projections.account_book import AccountState, Book, Grant
-from schema.charge import AMOUNT_E10_MAX, Charge, amount_e10, amount_text
+from schema.charge import AMOUNT_E10_MAX, Charge
+from schema.money import amount_e10, amount_text
 
 OVERDRAFT_E10_MAX = AMOUNT_E10_MAX  # how far below zero a balance may go; what exceeds it is owed
 

@@ -7,10 +7,11 @@ from ledger.decision import WorkingSet
 from ledger.payer import payer
 from ledger.teller import Teller, charge_of
 from projections.account_book import AccountState, HoldState
-from schema.charge import Charge, amount_e10, amount_text
+from schema.charge import Charge
 from schema.entry import NewEvent
 from schema.hold import HoldSettled, source_of
 from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded, Usage
+from schema.money import amount_e10, amount_text
 
 Chargeable = ModelCallRecorded | ModelCallCompleted | ModelCallFailed
 

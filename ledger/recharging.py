@@ -17,10 +17,11 @@ from ledger.decision import WorkingSet
 from ledger.teller import Teller
 from projections import account_balance
 from projections.account_book import AccountState
-from schema.charge import Charge, amount_e10, amount_text
+from schema.charge import Charge
 from schema.correction import CHANGES, ChargeChange, ModelCallCorrected
 from schema.entry import Recorded
 from schema.model_call import FINISHED, ModelCall, Rating
+from schema.money import amount_e10, amount_text
 
 
 def standing(event: Recorded) -> Charge | None:

@@ -8,7 +8,7 @@ from ledger.decision import Decision
 from projections.account_book import AccountState, Book, HoldState
 from schema import account as accounts
 from schema import hold as holds
-from schema.charge import Charge, amount_e10, amount_text
+from schema.charge import Charge
 from schema.correction import ChargeChange
 from schema.credit import (
     EVER_CREDITS_MAX,
@@ -23,7 +23,7 @@ from schema.credit import (
 from schema.entry import NewEvent, Recorded
 from schema.errors import LimitReached
 from schema.hold import OPEN_HOLDS_MAX, HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled, PostedHold
-from schema.money import COST_DECIMALS
+from schema.money import COST_DECIMALS, amount_e10, amount_text
 from schema.times import SECOND_US, format_time
 
 _EVER_E10_MAX = EVER_CREDITS_MAX * 10**COST_DECIMALS

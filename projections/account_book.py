@@ -9,61 +9,20 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from projections.account_part import Grant, HoldKey, HoldState
 from schema.account import AccountChanged, AccountCreated, key_of
-from schema.charge import ZERO, Charge, Scope, amount_e10, amount_text
+from schema.charge import ZERO, Charge
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
 from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
 from schema.entry import Recorded
 from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled, HoldStatus
 from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded
+from schema.money import amount_e10, amount_text
 from schema.times import parse_time
 
 NEVER_US = 2**62
 HIGH = 10**10
 StatementRow = tuple[str | int | None, ...]
-HoldKey = tuple[str, str]  # app (empty: the ledger's) and id
-
-
-class Grant(Struct, gc=False):
-    """Free quota of one credit. What is held of it is part of what remains."""
-
-    account: str
-    id: str
-    amount_e10: int
-    remaining_e10: int
-    held_e10: int
-    expires_at_us: int  # NEVER_US: it does not
-    priority: int
-    scope: Scope | None
-    position: int
-    expirations: int = 0
-
-    @property
-    def unheld_e10(self) -> int:
-        """What may be spent or held of it, or expires."""
-        return self.remaining_e10 - self.held_e10
-
-
-class HoldState(Struct, gc=False):
-    """A hold: `balance_e10` of it is set aside in the balance, `free` in grants, in the order they are spent."""
-
-    app: str
-    id: str
-    account: str
-    amount_e10: int
-    balance_e10: int
-    free: dict[str, int]
-    call_id: str | None
-    expires_at_us: int
-    status: HoldStatus
-    position: int
-    closed_position: int | None = None
-    settled_e10: int | None = None
-
-    @property
-    def key(self) -> HoldKey:
-        """Its app and id."""
-        return self.app, self.id
 
 
 class AccountState(Struct, gc=False):

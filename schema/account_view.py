@@ -5,10 +5,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from schema.account import Account, Overdraft, Owner
-from schema.charge import amount_text
 from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
 from schema.entry import Recorded
 from schema.hold import HoldPlaced, HoldStatus, HoldView
+from schema.money import amount_text
 from schema.times import format_time
 
 

@@ -1,13 +1,12 @@
 """Charges: what a call, or a settled hold, takes from an account, and from where."""
 
-from functools import lru_cache
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from schema.errors import FieldError, OutOfRange
 from schema.ids import AppId, Name
-from schema.money import COST_DECIMALS, format_scaled, parse_scaled
+from schema.money import COST_DECIMALS, ZERO, amount_e10, amount_text
 
 AMOUNT_CREDITS_MAX = 100_000_000  # one credit, hold or adjustment
 AMOUNT_E10_MAX = AMOUNT_CREDITS_MAX * 10**COST_DECIMALS
@@ -28,9 +27,6 @@ SignedAmount = Annotated[
         examples=["12.5", "-3"],
     ),
 ]
-
-
-ZERO = "0"  # a default is left out of an entry by identity, so there is one
 
 
 class Charge(Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -68,18 +64,6 @@ class Scope(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
             and self.model in {None, use.model}
             and self.type in {None, use.type}
         )
-
-
-@lru_cache(maxsize=8_192)  # the working set and the projection ask in turn
-def amount_e10(text: str) -> int:
-    """Credits as an integer of 1e-10."""
-    return parse_scaled(text, COST_DECIMALS)
-
-
-@lru_cache(maxsize=8_192)
-def amount_text(amount: int) -> str:
-    """An integer of 1e-10 as credits."""
-    return format_scaled(amount, COST_DECIMALS) if amount else ZERO
 
 
 def accept_amount(text: str, path: str, *, least_e10: int = 1) -> str:

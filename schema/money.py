@@ -4,6 +4,7 @@ SECONDS_DECIMALS = 6
 COST_DECIMALS = 10  # amounts are integers of 1e-10 credits
 RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
+ZERO = "0"  # one object: a default is left out of an entry by identity
 WRITTEN_MAX = 4_096
 _written: dict[str, int] = {}
 
@@ -38,6 +39,8 @@ def format_scaled(amount: int, decimals: int) -> str:
 
 def amount_text(amount_e10: int) -> str:
     """An amount of 1e-10 credits as a decimal string."""
+    if not amount_e10:
+        return ZERO
     text = format_scaled(amount_e10, COST_DECIMALS)
     if len(_written) >= WRITTEN_MAX:
         _written.clear()

@@ -19,10 +19,10 @@ from ledger.writer import Outcome
 from ops.verify import verify
 from projections.account_balance import load
 from projections.account_book import AccountState, Book
-from schema.charge import amount_text
 from schema.credit import CreditDeclined
 from schema.errors import LedgerError
 from schema.hold import HoldDeclined
+from schema.money import amount_text
 from schema.times import format_time
 from tests.accounts import change_account, create_account, credit, hold, release, settle, sweep_accounts
 from tests.changes import a_rate, correction

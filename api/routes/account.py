@@ -29,10 +29,10 @@ from schema.account import (
 )
 from schema.account_view import AccountView, TransactionView
 from schema.catalogue import HistoryItem, Stand
-from schema.charge import amount_e10, amount_text
 from schema.credit import AccountCredited, CreditAccount, CreditDeclined, CreditReceipt, PostedCredit, accept_credit
 from schema.entry import Recorded
 from schema.errors import FieldError, InsufficientCredit, InvalidInput
+from schema.money import amount_e10, amount_text
 from schema.paging import Page, bounded_limit
 from schema.times import format_time, parse_time
 

@@ -10,7 +10,6 @@ from ledger.teller import Teller
 from projections import account_balance
 from projections.account_book import HoldState
 from schema.acceptance import differing_fields
-from schema.charge import amount_e10
 from schema.entry import Recorded
 from schema.errors import FieldError, Forbidden, HoldClosed, IdConflict, NotFound
 from schema.hold import (
@@ -23,6 +22,7 @@ from schema.hold import (
     SettleHold,
     source_of,
 )
+from schema.money import amount_e10
 
 
 def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceHold]) -> None:
