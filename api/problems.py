@@ -31,6 +31,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.CallVoided: 409,
     errors.RerateUnfinished: 409,
     errors.AlreadyReported: 409,
+    errors.LeaseEnded: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
     errors.LinkSpent: 410,

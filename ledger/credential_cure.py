@@ -18,6 +18,11 @@ def cured(row: RotationRow, head: LeaseHead) -> RotationRow:
     return replace(forgiven(row, head), recheck_at_us=None, recheck_failures=0)
 
 
+def resealed(row: RotationRow, head: LeaseHead) -> RotationRow:
+    """With another secret: no lease made until now is repeated."""
+    return replace(row, resealed=head.sequence)
+
+
 def restored(line: Line, *, probed: bool) -> CredentialRestored:
     """What brings a disabled credential back into use."""
     fields = {name: getattr(line.content, name) for name in Credential.__struct_fields__}

@@ -74,6 +74,27 @@ def test_the_same_lease_again(tmp_path: Path) -> None:
         assert lease(service, provider="openai", id="one", expires_in_s=1).status_code == 409
 
 
+def test_an_old_lease_does_not_fetch_a_new_secret(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        assert credentials.change(service, "a", weight=7).status_code == 200
+        assert lease(service, provider="openai", id="one").status_code == 200
+        assert credentials.change(service, "a", secret={"api_key": "sk-another-one"}).status_code == 200
+        found = lease(service, provider="openai", id="one")
+        assert (found.status_code, found.json()["code"]) == (409, "lease_ended")
+        assert "secret" not in found.json()
+
+
+def test_anothers_lease_id_tells_nothing_of_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        found = lease(service, OTHER_APP, provider="openai", id="one", expires_in_s=5).json()
+        assert (found["code"], found.get("errors", [])) == ("id_conflict", [])
+        assert "app" not in found["detail"]
+
+
 @pytest.mark.parametrize(
     "wanted", [{"id": "x"}, {"provider": "openai", "model": "m"}, {"provider": "openai", "expires_in_s": 0}]
 )

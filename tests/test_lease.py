@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from ledger.decision import Command
 from ledger.queue import CommandQueue
 from ledger.writer import Appended, Writer
 from schema.errors import NoCredential
@@ -234,13 +235,43 @@ def test_everything_else_counts_as_used(book: Writer, outcome: str | None) -> No
 
 def test_a_lease_id_is_idempotent(book: Writer) -> None:
     set_up(book, a_credential("a"), a_credential("b"))
-    first, again = book.write([lend("one"), lend("one", at_us=NOON_US + HOUR_US)])
+    first, again = book.write([lend("one"), lend("one", at_us=NOON_US + MINUTE_US)])
     assert lent(first) == lent(again)
     assert [kind_of(first), kind_of(again)] == ["accepted", "duplicate"]
     assert usage(book, "a", TODAY).used == 1
     others = [lend("one", app="x"), lend("one", expires_in_s=5), lend("one", model="m"), lend("one", provider="p")]
     assert kinds(book.write(others)) == {"id_conflict": 4}
     assert rotation(book, "b").last_leased_us is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        report("one", "not_sent"), report("one", "success"), an_edit("a", enabled=False, disabled_reason="manual"),
+        change_provider(enabled=False),
+    ],
+    ids=["given back", "used", "credential disabled", "provider disabled"],
+)  # fmt: skip
+def test_a_lease_that_is_over_is_not_repeated(book: Writer, end: Command) -> None:
+    """Else an id from weeks ago would fetch today's secret, past quotas and past disabling."""
+    set_up(book, a_credential("a"), a_credential("b"))
+    assert taken(book, [lend("one"), lend("one")]) == "aa"
+    book.write([end])
+    assert kind_of(one(book, lend("one"))) == "lease_ended"
+
+
+def test_a_lease_is_repeated_until_it_expires(book: Writer) -> None:
+    set_up(book, a_credential("a"))
+    end_us = NOON_US + 600 * SECOND_US
+    again = [lend("one"), lend("one", at_us=end_us - 1), lend("one", at_us=end_us)]
+    assert [kind_of(each) for each in book.write(again)] == ["accepted", "duplicate", "lease_ended"]
+
+
+def test_a_lease_whose_credential_failed_meanwhile_is_not_repeated(book: Writer) -> None:
+    """Also in the group in which it failed."""
+    set_up(book, a_credential("a"))
+    found = book.write([lend("one"), lend("two"), report("two", "auth"), lend("one")])
+    assert kind_of(found[-1]) == "lease_ended"
 
 
 def test_a_report_is_idempotent_and_its_apps_alone(book: Writer) -> None:

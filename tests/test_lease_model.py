@@ -88,7 +88,11 @@ class Model:
     def lend(self, id_: str, wanted: str, at: int) -> str:
         if id_ in self.leases:
             known = self.leases[id_]
-            return f"again {known['credential']}" if known["wanted"] == wanted else "id_conflict"
+            if known["wanted"] != wanted:
+                return "id_conflict"
+            lender = self.credentials[known["credential"]]
+            is_open = known["said"] is None and at < known["ends"] and lender.enabled
+            return f"again {lender.id}" if is_open else "lease_ended"
         now = max(at, self.last)
         found = self.choose(wanted, now)
         if found is None:
@@ -107,6 +111,7 @@ class Model:
         self.made, self.last = self.made + 1, now
         self.leases[id_] = {
             "credential": taken.id, "wanted": wanted, "periods": periods, "number": self.made, "at": now, "said": None,
+            "ends": at + 600 * SECOND_US,
         }  # fmt: skip
         return taken.id
 
