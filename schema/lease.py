@@ -77,10 +77,15 @@ class PruneLeases(Struct):
 
 
 class ClaimRechecks(Struct):
-    """Command: take on the disabled credentials that are to be looked at again, at most `limit` of them."""
+    """Command: take on the disabled credentials that are to be looked at again, at most `limit` of them.
+
+    And at most `per_provider` of each provider, none of those that are `busy`: a slow vendor keeps no other's waiting.
+    """
 
     received_at_us: int
     limit: int
+    per_provider: int
+    busy: tuple[str, ...] = ()
     actor: str = "ledger"
 
 

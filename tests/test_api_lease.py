@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api import lease_upkeep
 from api.settings import ApiSettings
 from ops.credential_probe import ModelListProbe
 from ops.verify import verify
@@ -319,6 +320,48 @@ def test_a_probe_that_breaks_is_a_no_and_tells_nothing(tmp_path: Path) -> None:
         wait_for(lambda: read(service, "a")["recheck_at"] == "2026-11-22T12:00:13.000000Z", 20)
         assert "RuntimeError" in logged()
         assert SECRET not in logged()
+
+
+class Dripping:
+    """A probe whose vendor never comes to an end for some credentials."""
+
+    def __init__(self, *slow: str) -> None:
+        self.slow = slow
+        self.ended: list[str] = []
+
+    async def works(self, target: ProbeTarget) -> bool:
+        try:
+            if target.credential in self.slow:
+                await asyncio.Event().wait()
+        finally:
+            self.ended.append(target.credential)
+        return True
+
+
+def test_a_slow_look_delays_no_other(tmp_path: Path) -> None:
+    probe = Dripping("a")
+    with serving(tmp_path, settings=LOOKING, probe=probe) as service:
+        with_credentials(service)
+        for id_, credential in (("one", "a"), ("two", "b")):
+            assert lease(service, provider="openai", id=id_).json()["credential_id"] == credential
+        report(service, "one", "auth")
+        service.clock.now_us += 6 * SECOND_US
+        wait_for(lambda: read(service, "a")["recheck_at"] == "2026-11-22T12:01:06.000000Z", 20)
+        report(service, "two", "auth")
+        service.clock.now_us += 6 * SECOND_US
+        wait_for(lambda: read(service, "b")["enabled"], 20)
+        assert probe.ended == ["b"]
+
+
+def test_a_look_that_never_ends_counts_as_a_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_upkeep, "LOOK_S", 0.05)
+    with captured_log("json") as logged, serving(tmp_path, settings=LOOKING, probe=Dripping("a")) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "auth")
+        service.clock.now_us += 6 * SECOND_US
+        wait_for(lambda: read(service, "a")["recheck_at"] == "2026-11-22T12:00:13.000000Z", 20)
+        assert "TimeoutError" in logged()
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,18 @@ def test_looks_at_a_failed_credential(book: Writer) -> None:
     assert claims(book, at_us + DAY_US) == {}
 
 
+def test_no_provider_takes_up_all_looks(book: Writer) -> None:
+    set_up(book, *(a_credential(f"p{n}", provider="p") for n in range(5)), provider="p")
+    set_up(book, a_credential("q", provider="q"), provider="q")
+    leases = [lend(f"l{n}", provider="p") for n in range(5)]
+    book.write([*leases, *(report(f"l{n}", "auth") for n in range(5)), lend("q", provider="q"), report("q", "auth")])
+    at_us = NOON_US + MINUTE_US
+    for expected, busy in ((["p0", "p1", "q"], ()), ([], ("p", "q")), (["p2", "p3"], ())):
+        outcome = one(book, claim(at_us, 16, 2, busy))
+        assert isinstance(outcome, Appended)
+        assert [each.line.content.id for each in outcome.report.claims] == expected  # type: ignore[union-attr]
+
+
 def claims(writer: Writer, at_us: int) -> dict[str, int]:
     outcome = one(writer, claim(at_us))
     assert isinstance(outcome, Appended)

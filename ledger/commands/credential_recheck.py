@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -19,6 +20,11 @@ from schema.lease import ClaimRechecks, RecheckCredential
 from schema.times import SECOND_US
 
 CLAIM_US = 60 * SECOND_US  # after which a look that nobody finished is somebody else's
+
+_DUE = """SELECT r.* FROM credential_rotation r JOIN (
+    SELECT credential, row_number() OVER (PARTITION BY provider ORDER BY recheck_at_us, credential) AS nth
+    FROM credential_rotation WHERE recheck_at_us <= ? AND provider NOT IN (SELECT value FROM json_each(?))
+) due ON due.credential = r.credential WHERE due.nth <= ? ORDER BY r.recheck_at_us, r.credential LIMIT ?"""
 
 
 class Claim(Struct, frozen=True):
@@ -39,9 +45,9 @@ class Claimed(Struct, frozen=True):
 def _load_due(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ClaimRechecks]) -> None:
     (command,) = commands
     load_base(db, ws)
-    query = "SELECT * FROM credential_rotation WHERE recheck_at_us <= ? ORDER BY recheck_at_us, credential LIMIT ?"
     now_us = now_of(ws, command.received_at_us)
-    found: list[Any] = db.execute(query, (now_us, command.limit)).fetchall()
+    busy = msgspec.json.encode(command.busy).decode()
+    found: list[Any] = db.execute(_DUE, (now_us, busy, command.per_provider, command.limit)).fetchall()
     ws.known = [RotationRow(*row) for row in found]
     ws.state.take(ROTATIONS, ws.known)
 

@@ -38,7 +38,7 @@ def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[LeaseCredentia
 
 @handles(LeaseCredential, _load)
 def lease(ws: WorkingSet, command: LeaseCredential) -> Decision:
-    """The credential whose turn it is; one is taken from its quotas. The same id again gets the same lease while it is open."""
+    """The credential whose turn it is; one is taken from its quotas. The same id again gets a lease that is open."""
     known = ws.state.get(LeaseRow, command.id)
     if known is not None:
         return _repeated(ws, command, known)
@@ -90,10 +90,11 @@ def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, now_us: int
     told.set(current=currents[credential.id], last_leased_us=now_us)
     day = _taken(told, choice.taken.day, credential.daily_limit)
     month = _taken(told, choice.taken.month, credential.monthly_limit)
+    expires_in_s = command.wanted.expires_in_s
     row = LeaseRow(
         command.id, head.sequence + 1, credential.id, credential.provider, command.wanted.model, command.app,
-        command.actor, now_us, command.received_at_us + command.wanted.expires_in_s * SECOND_US, day.period, month.period,
-        expires_in_s=command.wanted.expires_in_s,
+        command.actor, now_us, command.received_at_us + expires_in_s * SECOND_US, day.period, month.period,
+        expires_in_s=expires_in_s,
     )  # fmt: skip
     others = [_turned(each, currents) for each in choice.others]
     state: list[Struct] = [
