@@ -17,6 +17,7 @@ LONG_COOL_DOWN_US = 180 * SECOND_US
 LONG_COOL_DOWN_FAILURES = 3  # failures in a row, from which on a provider cools down longer
 RECHECK_FIRST_S = 5
 RECHECK_S_MAX = 10_800
+RECHECK_PAYMENT = 12  # where looks begin after `payment`: at more than an hour, for a list of models costs nothing
 _DOUBLINGS_MAX = RECHECK_S_MAX.bit_length()
 
 
@@ -47,6 +48,11 @@ def recheck_delay_us(failures: int) -> int:
     """How long to wait before a disabled credential is looked at again: 5 + 2ⁿ seconds after n looks, at most 3 h."""
     doublings = min(failures, _DOUBLINGS_MAX)
     return min(RECHECK_FIRST_S + (1 << doublings), RECHECK_S_MAX) * SECOND_US
+
+
+def first_look(outcome: Outcome, before: int) -> int:
+    """Where a series of looks begins, `before` being where the last one ended."""
+    return max(before, RECHECK_PAYMENT if outcome == "payment" else 0)
 
 
 def penalty_us(retry_after_s: int | None) -> int:

@@ -300,11 +300,12 @@ def test_what_the_vendor_refuses_is_disabled_at_once(book: Writer, outcome: str)
     [(verb, data)] = told(book)
     assert (verb, data["enabled"], data["disabled_reason"], data["errors"]) == ("disable", False, outcome, 1)
     row = rotation(book, "a")
-    assert row.recheck_at_us == NOON_US + 6 * SECOND_US
+    delay_s = {"auth": 6, "payment": 4_101}[outcome]
+    assert row.recheck_at_us == NOON_US + delay_s * SECOND_US
     book.write([an_edit("b", enabled=False, disabled_reason="manual")])
     refused = one(book, lend())
     assert isinstance(refused, NoCredential)
-    assert (refused.retry_after_s, "2 disabled" in refused.detail) == (6, True)
+    assert (refused.retry_after_s, "2 disabled" in refused.detail) == (delay_s, True)
 
 
 @pytest.mark.parametrize("outcome", ["server", "timeout"])
@@ -370,6 +371,23 @@ def test_looks_at_a_failed_credential(book: Writer) -> None:
     assert [(verb, data.get("by")) for verb, data in told(book)] == [("disable", None), ("restore", "probe")]
     assert (rotation(book, "a").recheck_at_us, rotation(book, "a").errors) == (None, 0)
     assert claims(book, at_us + DAY_US) == {}
+
+
+def test_one_that_a_look_restores_and_calls_fail_with_is_looked_at_ever_more_rarely(book: Writer) -> None:
+    """Until a call succeeds: else it would be disabled and restored every few seconds for ever."""
+    set_up(book, a_credential("a"))
+    at_us = NOON_US
+    for n, delay_s in enumerate((6, 7, 9, 13, 21, 37)):
+        book.write([lend(f"l{n}", at_us=at_us), report(f"l{n}", "auth", at_us=at_us)])
+        at_us += delay_s * SECOND_US
+        assert rotation(book, "a").recheck_at_us == at_us
+        book.write([looked("a", claims(book, at_us)["a"], works=True, at_us=at_us)])
+    book.write([lend("good", at_us=at_us), report("good", at_us=at_us)])
+    book.write([lend("bad", at_us=at_us), report("bad", "auth", at_us=at_us)])
+    assert rotation(book, "a").recheck_at_us == at_us + 6 * SECOND_US
+    book.write([reset("a", reactivate=True, at_us=at_us)])
+    book.write([lend("worse", at_us=at_us), report("worse", "auth", at_us=at_us)])
+    assert rotation(book, "a").recheck_at_us == at_us + 6 * SECOND_US
 
 
 def test_no_provider_takes_up_all_looks(book: Writer) -> None:

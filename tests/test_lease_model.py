@@ -41,6 +41,10 @@ FIELDS: dict[str, dict[str, Any]] = {
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def wait_s(looks: int) -> int:
+    return min(5 + 2**looks, 10_800)
+
+
 @dataclass
 class Plain:
     """A credential of the model."""
@@ -164,11 +168,12 @@ class Model:
         if not heard or not credential.enabled:
             return
         if said == "success":
-            credential.errors = 0
+            credential.errors = credential.looks = 0
         if said in {"auth", "payment", "server", "timeout"}:
             credential.errors += 1
             if said in {"auth", "payment"} or credential.errors >= 5:
-                credential.enabled, credential.recheck, credential.looks = False, now + 6 * SECOND_US, 0
+                credential.looks = max(credential.looks, 12) if said == "payment" else credential.looks
+                credential.enabled, credential.recheck = False, now + wait_s(credential.looks) * SECOND_US
 
     def reset(self, id_: str, counters: str, at: int, *, reactivate: bool) -> str:
         credential, now = self.credentials[id_], max(at, self.last)
@@ -193,10 +198,12 @@ class Model:
         due.sort(key=lambda each: (each.recheck, each.id))
         for each in due:
             if works:
+                looks = each.looks
                 self.cure(each)
+                each.looks = looks + 1
             else:
                 each.looks += 1
-                each.recheck = now + min(5 + 2**each.looks, 10_800) * SECOND_US
+                each.recheck = now + wait_s(each.looks) * SECOND_US
         return [each.id for each in due]
 
     def prune(self, at: int) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ledger.credential_book import Line
 from ledger.credential_event import Told
-from ledger.credential_health import EFFECTS, ERRORS_MAX, Effect, cool_down_us, penalty_us, recheck_delay_us
+from ledger.credential_health import EFFECTS, ERRORS_MAX, Effect, cool_down_us, first_look, penalty_us, recheck_delay_us
 from ledger.decision import Decision, WorkingSet, handles
 from ledger.lease_choice import now_of
 from ledger.lease_load import load_base, load_ended
@@ -63,13 +63,13 @@ def _judged(ws: WorkingSet, lease: LeaseRow, effect: Effect, actor: str, now_us:
         _penalise(told, lease.retry_after_s)
     if not line.content.enabled or row.recheck_at_us is not None:
         return told
-    if effect.clears and row.errors:
-        told.set(errors=0)
+    if effect.clears:
+        told.set(errors=0, recheck_failures=0)
     if effect.counts or effect.disables:
         told.set(errors=row.errors + 1)
     if effect.disables or (effect.counts and told.rotation.errors >= ERRORS_MAX):
         assert lease.outcome is not None
-        _disable(told, line, REASONS[lease.outcome])
+        _disable(told, line, lease.outcome)
     return told
 
 
@@ -84,13 +84,14 @@ def _penalise(told: Told, retry_after_s: int | None) -> None:
         told.tell("penalise", data)
 
 
-def _disable(told: Told, line: Line, reason: DisabledReason) -> None:
+def _disable(told: Told, line: Line, outcome: Outcome) -> None:
     """Out of use until it is looked at again and works, or someone enables it."""
     fields = {name: getattr(line.content, name) for name in Credential.__struct_fields__}
-    fields |= {"enabled": False, "disabled_reason": reason}
+    fields |= {"enabled": False, "disabled_reason": REASONS[outcome]}
     data = CredentialDisabled(**fields, replaces=line.position, errors=told.rotation.errors)
     told.tell("disable", data, line.position)
-    told.set(recheck_at_us=told.now_us + recheck_delay_us(0), recheck_failures=0)
+    looks = first_look(outcome, told.rotation.recheck_failures)
+    told.set(recheck_at_us=told.now_us + recheck_delay_us(looks), recheck_failures=looks)
 
 
 def _counted(ws: WorkingSet, lease: LeaseRow, outcome: Outcome, effect: Effect) -> list[UsageRow]:
