@@ -10,7 +10,7 @@ from ledger.credential_book import Line
 from ledger.decision import WorkingSet
 from ledger.lease_state import HEAD, LeaseHead, ModelRotationRow, ProviderRotationRow, RotationRow, UsageRow
 from ledger.quota_period import Period, PeriodKind, calendar
-from ledger.round_robin import Candidate, Pick, penalised, pick
+from ledger.round_robin import Candidate, Pick, effective, pick
 from schema.errors import NoCredential, NotFound
 from schema.times import SECOND_US
 
@@ -97,7 +97,7 @@ def of_provider(ws: WorkingSet, provider: str, now_us: int) -> Choice | list[Sta
 
 def _candidate(usable: Standing, now_us: int) -> Candidate:
     credential, rotation = usable.line.content, usable.rotation
-    weight = penalised(credential.weight) if now_us < rotation.penalised_until_us else credential.weight
+    weight = effective(credential.weight, is_penalised=now_us < rotation.penalised_until_us)
     return Candidate(credential.id, weight, rotation.current, credential.priority)
 
 

@@ -98,6 +98,14 @@ def test_a_weight_edit_keeps_what_the_others_have_saved_up(book: Writer) -> None
     assert sum(rotation(book, id_).current for id_ in "abc") == 0
 
 
+def test_after_edits_nobody_waits_for_what_was_owed_under_greater_weights(book: Writer) -> None:
+    set_up(book, a_credential("a", 1000), a_credential("b"), a_credential("c"))
+    taken(book, [lend() for _ in range(7)])
+    book.write([an_edit(id_, 1) for id_ in "abc"])
+    assert set(taken(book, [lend() for _ in range(6)])) == set("abc")
+    assert taken(book, [lend() for _ in range(30)]).count("a") == 10
+
+
 def test_weight_0_gets_nothing(book: Writer) -> None:
     set_up(book, a_credential("a"), a_credential("b", 0))
     assert taken(book, [lend() for _ in range(5)]) == "aaaaa"
@@ -343,6 +351,12 @@ def test_a_penalty_lasts_its_time_whatever_succeeds(book: Writer) -> None:
     book.write([report("4", "rate_limited", retry_after_s=1, at_us=later_us)])
     assert rotation(book, "a").penalised_until_us == NOON_US + HOUR_US + 180 * SECOND_US
     assert len(told(book)) == 2
+
+
+def test_a_penalty_counts_for_small_weights_too(book: Writer) -> None:
+    set_up(book, a_credential("a", 1), a_credential("b", 1))
+    book.write([lend("one"), report("one", "rate_limited"), *(lend() for _ in range(10))])
+    assert Counter(taken(book, [lend() for _ in range(22)])) == {"a": 2, "b": 20}
 
 
 def test_looks_at_a_failed_credential(book: Writer) -> None:

@@ -41,6 +41,15 @@ FIELDS: dict[str, dict[str, Any]] = {
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def levelled(held: list[int], most: int) -> list[int]:
+    """With debts beyond `most` below the middle let off, at the cost of those above it, in proportion."""
+    middle = sum(held) // len(held)
+    debts = [max(0, middle - most - each) for each in held]
+    gains = [max(0, each - middle) for each in held]
+    shares = [sum(gains[:n]) * sum(debts) // max(1, sum(gains)) for n in range(len(held) + 1)]
+    return [each + debts[n] - (shares[n + 1] - shares[n]) for n, each in enumerate(held)]
+
+
 def wait_s(looks: int) -> int:
     return min(5 + 2**looks, 10_800)
 
@@ -102,8 +111,9 @@ class Model:
         if found is None:
             return "no_credential"
         taken, among = found
-        for each, weight in among:
-            each.current += weight
+        held = levelled([each.current for each, _ in among], sum(weight for _, weight in among))
+        for (each, weight), current in zip(among, held, strict=True):
+            each.current = current + weight
         best = max(among, key=lambda pair: (pair[0].current, -list(self.credentials).index(pair[0].id)))[0]
         assert best is taken
         best.current -= sum(weight for _, weight in among)
@@ -135,11 +145,13 @@ class Model:
             return None
         tier = min(each.priority for each in usable)
         among = [
-            (each, max(1, each.weight // 10) if now < each.slow_until else each.weight)
+            (each, each.weight if now < each.slow_until else each.weight * 10)
             for each in usable
             if each.priority == tier
         ]
-        return max(among, key=lambda pair: pair[0].current + pair[1])[0], among
+        held = levelled([each.current for each, _ in among], sum(weight for _, weight in among))
+        paired = zip(among, held, strict=True)
+        return max(paired, key=lambda pair: pair[1] + pair[0][1])[0][0], among
 
     def report(self, id_: str, said: str, at: int) -> str:
         lease = self.leases.get(id_)
