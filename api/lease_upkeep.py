@@ -16,6 +16,7 @@ from ledger.commands.credential_recheck import Claim, Claimed
 from ledger.commands.lease_prune import Pruned
 from schema.errors import LedgerError, SecretUnreadable
 from schema.lease import LEASES_KEPT_US, ClaimRechecks, ProbeTarget, PruneLeases, RecheckCredential
+from schema.times import SECOND_US
 
 log = structlog.get_logger()
 
@@ -111,9 +112,12 @@ async def _works(services: Services, probe: CredentialProbe, claim: Claim) -> bo
 
 
 async def prune_forever(services: Services) -> None:
-    """Forget old leases, every minute."""
+    """Forget old leases, every minute; and say so where leases are dated ahead."""
     while True:
         try:
+            ahead_us = await services.ledger.readers.run(lease_reads.ahead_us, services.clock())
+            if ahead_us:
+                log.warning("leases_dated_ahead", seconds=ahead_us // SECOND_US)
             while await prune(services):
                 pass
         except LedgerError as error:

@@ -60,6 +60,11 @@ def penalty_us(retry_after_s: int | None) -> int:
     return min(retry_after_s * SECOND_US, PENALTY_US_MAX) if retry_after_s else PENALTY_US
 
 
+def goes_on(until_us: int, now_us: int, longest_us: int) -> bool:
+    """Whether a wait is not over. One that ends later than any can was begun by a clock that ran ahead, and is."""
+    return now_us < until_us <= now_us + longest_us
+
+
 def cool_down_us(failures: int) -> int:
     """How long a provider is passed over after so many failures in a row."""
     return LONG_COOL_DOWN_US if failures >= LONG_COOL_DOWN_FAILURES else COOL_DOWN_US

@@ -185,6 +185,29 @@ def test_status_usage_and_calls(tmp_path: Path) -> None:
         assert read(service, "b")["status"] == "disabled"
 
 
+def test_another_zone_moves_when_a_quota_resets(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service, daily_limit=5)
+        service.clock.now_us += 11 * HOUR_US
+        lease(service)
+        assert credentials.change(service, "a", timezone="America/Los_Angeles").status_code == 200
+        service.clock.now_us += 3 * HOUR_US
+        found = read(service, "a")["usage"]["daily"]
+        assert (found["used"], found["resets_at"]) == (1, "2026-11-23T08:00:00.000000Z")
+
+
+def test_leases_dated_ahead_are_told_of(tmp_path: Path) -> None:
+    with captured_log("json") as logged:
+        with serving(tmp_path) as service:
+            with_credentials(service)
+            service.clock.now_us += HOUR_US
+            lease(service)
+        with serving(tmp_path) as service:
+            wait_for(lambda: "leases_dated_ahead" in logged(), 20)
+            details = service.get("/health/ready").json()["details"]
+            assert details["leases_ahead_s"] == 3600
+
+
 def test_calls_that_name_a_credential_are_counted(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         with_credentials(service)

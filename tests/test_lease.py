@@ -217,6 +217,36 @@ def test_the_time_of_leases_never_runs_back(book: Writer) -> None:
     assert usage(book, "a", TODAY).used == 0
 
 
+def test_waits_are_by_the_clock_also_after_it_ran_ahead_once(book: Writer) -> None:
+    """Only days and months stay where they were; what the clock of then put off is not put off for weeks."""
+    set_up(book, a_credential("a"), a_credential("b", 0))
+    ahead_us = NOON_US + 40 * DAY_US
+    book.write([lend("far", at_us=ahead_us), report("far", "rate_limited", at_us=ahead_us)])
+    found = lent(one(book, lend("one"))).lease
+    assert (found.expires_at_us, found.day) == (NOON_US + 600 * SECOND_US, "2027-01-01")
+    assert kind_of(one(book, lend("one", at_us=found.expires_at_us))) == "lease_ended"
+    book.write([report("one", "rate_limited", retry_after_s=60)])
+    assert rotation(book, "a").penalised_until_us == NOON_US + MINUTE_US
+    book.write([lend("two"), report("two", "auth")])
+    assert rotation(book, "a").recheck_at_us == NOON_US + 6 * SECOND_US
+    refused = one(book, lend())
+    assert isinstance(refused, NoCredential)
+    assert refused.retry_after_s == 6
+    assert claims(book, NOON_US + 6 * SECOND_US) == {"a": NOON_US + 66 * SECOND_US}
+    found_us = claims(book, ahead_us)["a"]
+    book.write([looked("a", found_us, works=False, at_us=ahead_us)])
+    assert claims(book, NOON_US + MINUTE_US) == {"a": NOON_US + 2 * MINUTE_US}
+
+
+def test_another_zone_moves_the_bounds_of_its_day(book: Writer) -> None:
+    set_up(book, a_credential("a", daily_limit=1))
+    assert taken(book, [lend(at_us=parse_time("2026-11-22T23:30:00Z"))]) == "a"
+    book.write([an_edit("a", daily_limit=1, timezone="America/Los_Angeles")])
+    refused = one(book, lend(at_us=parse_time("2026-11-23T02:00:00Z")))
+    assert isinstance(refused, NoCredential)
+    assert refused.retry_after_s == 6 * 3600
+
+
 def test_what_was_not_sent_is_given_back_where_it_was_taken(book: Writer) -> None:
     """Also when the day is over by then; and once."""
     set_up(book, a_credential("a", daily_limit=2, monthly_limit=3))
@@ -347,7 +377,7 @@ def test_a_penalty_lasts_its_time_whatever_succeeds(book: Writer) -> None:
     [(verb, data)] = told(book)
     assert (verb, data["until"], data["retry_after_s"]) == ("penalise", "2026-11-22T12:01:00.000000Z", 60)
     later_us = NOON_US + HOUR_US
-    book.write([lend("3"), lend("4"), report("3", "rate_limited", at_us=later_us)])
+    book.write([lend("3", at_us=later_us), lend("4", at_us=later_us), report("3", "rate_limited", at_us=later_us)])
     book.write([report("4", "rate_limited", retry_after_s=1, at_us=later_us)])
     assert rotation(book, "a").penalised_until_us == NOON_US + HOUR_US + 180 * SECOND_US
     assert len(told(book)) == 2
@@ -545,7 +575,8 @@ def test_a_provider_that_failed_is_passed_over_for_a_while(models: Models, outco
         assert "P" not in taken(book, [lend(model="mini", at_us=end_us - 1) for _ in range(4)])
         assert "P" in taken(book, [lend(model="mini", at_us=end_us) for _ in range(3)])
         now_us = end_us
-    book.write([lend("q", provider="q"), lend("p", provider="p"), report("q", outcome), report("p", "success")])
+    reports = [report("q", outcome, at_us=now_us), report("p", "success", at_us=now_us)]
+    book.write([lend("q", provider="q"), lend("p", provider="p"), *reports])
     assert taken(book, [lend(model="mini", at_us=now_us) for _ in range(4)]).count("Q") == 0
 
 

@@ -41,6 +41,10 @@ FIELDS: dict[str, dict[str, Any]] = {
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def is_on(until: int, now: int, longest: int) -> bool:
+    return until - longest <= now < until
+
+
 def levelled(held: list[int], most: int) -> list[int]:
     """With debts beyond `most` below the middle let off, at the cost of those above it, in proportion."""
     middle = sum(held) // len(held)
@@ -107,7 +111,7 @@ class Model:
             is_open = known["said"] is None and at < known["ends"] and lender.enabled
             return f"again {lender.id}" if is_open else "lease_ended"
         now = max(at, self.last)
-        found = self.choose(wanted, now)
+        found = self.choose(wanted, now, at)
         if found is None:
             return "no_credential"
         taken, among = found
@@ -129,23 +133,23 @@ class Model:
         }  # fmt: skip
         return taken.id
 
-    def choose(self, wanted: str, now: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
+    def choose(self, wanted: str, now: int, at: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
         if wanted != "mini":
-            return self.of(wanted, now)
+            return self.of(wanted, now, at)
         order = ["q", "p"] if self.turn == "p" else ["p", "q"]
-        able = [(name, found) for name in order if (found := self.of(name, now)) is not None]
-        awake = [found for name, found in able if self.cool.get(name, 0) <= now]
+        able = [(name, found) for name in order if (found := self.of(name, now, at)) is not None]
+        awake = [found for name, found in able if not is_on(self.cool.get(name, 0), at, 180 * SECOND_US)]
         if awake:
             return awake[0]
         return min(able, key=lambda pair: self.cool[pair[0]])[1] if able else None
 
-    def of(self, provider: str, now: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
+    def of(self, provider: str, now: int, at: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
         usable = [self.credentials[id_] for id_ in PROVIDERS[provider] if self.credentials[id_].usable(now)]
         if not usable:
             return None
         tier = min(each.priority for each in usable)
         among = [
-            (each, each.weight if now < each.slow_until else each.weight * 10)
+            (each, each.weight if is_on(each.slow_until, at, DAY_US) else each.weight * 10)
             for each in usable
             if each.priority == tier
         ]
@@ -159,7 +163,7 @@ class Model:
             return "not_found"
         if lease["said"] is not None:
             return "duplicate" if lease["said"] == said else "already_reported"
-        lease["said"], now = said, max(at, self.last)
+        lease["said"], now = said, at
         credential = self.credentials[lease["credential"]]
         if said == "not_sent":
             for text in lease["periods"].values():
@@ -169,14 +173,17 @@ class Model:
         if said in {"rate_limited", "server", "timeout"}:
             failures = self.failures[credential.provider] = self.failures.get(credential.provider, 0) + 1
             until = now + (180 if failures >= 3 else 90) * SECOND_US
-            self.cool[credential.provider] = max(until, self.cool.get(credential.provider, 0))
+            before = self.cool.get(credential.provider, 0)
+            longer = is_on(before, now, 180 * SECOND_US)
+            self.cool[credential.provider] = max(until, before) if longer else until
         elif said == "success":
             self.failures[credential.provider] = self.cool[credential.provider] = 0
         return "accepted"
 
     def judge(self, credential: Plain, said: str, now: int, *, heard: bool) -> None:
         if heard and said == "rate_limited":
-            credential.slow_until = max(credential.slow_until, now + 180 * SECOND_US)
+            until, before = now + 180 * SECOND_US, credential.slow_until
+            credential.slow_until = max(until, before) if is_on(before, now, DAY_US) else until
         if not heard or not credential.enabled:
             return
         if said == "success":
@@ -205,8 +212,12 @@ class Model:
 
     def recheck(self, at: int, *, works: bool) -> list[str]:
         """All that are due are looked at, with one finding."""
-        now = max(at, self.last)
-        due = [each for each in self.credentials.values() if each.recheck is not None and each.recheck <= now]
+        now = at
+        due = [
+            each
+            for each in self.credentials.values()
+            if each.recheck is not None and (each.recheck <= now or each.recheck > now + 10_800 * SECOND_US)
+        ]
         due.sort(key=lambda each: (each.recheck, each.id))
         for each in due:
             if works:

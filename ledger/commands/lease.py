@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from ledger.credential_book import Line
 from ledger.credential_event import Told
 from ledger.decision import Decision, WorkingSet, handles
-from ledger.lease_choice import Choice, head_of, now_of, of_model, of_one_provider, rotation_of
+from ledger.lease_choice import Choice, Moment, head_of, moment_of, of_model, of_one_provider, rotation_of
 from ledger.lease_load import load_base, load_choice
 from ledger.lease_state import LEASES, ROTATIONS, LeaseHead, LeaseRow, RotationRow, UsageRow
 from schema.credential import CredentialQuotaExhausted, CredentialQuotaNear, QuotaKind
@@ -42,12 +42,12 @@ def lease(ws: WorkingSet, command: LeaseCredential) -> Decision:
     known = ws.state.get(LeaseRow, command.id)
     if known is not None:
         return _repeated(ws, command, known)
-    now_us, wanted = now_of(ws, command.received_at_us), command.wanted
+    at, wanted = moment_of(ws, command.received_at_us), command.wanted
     if wanted.provider is not None:
-        choice = of_one_provider(ws, wanted.provider, now_us)
+        choice = of_one_provider(ws, wanted.provider, at)
     else:
-        choice = of_model(ws, wanted.model or "", now_us)
-    return _lent(head_of(ws), command, choice, now_us)
+        choice = of_model(ws, wanted.model or "", at)
+    return _lent(head_of(ws), command, choice, at)
 
 
 def _repeated(ws: WorkingSet, command: LeaseCredential, known: LeaseRow) -> Decision:
@@ -84,21 +84,21 @@ def _still_lent(ws: WorkingSet, known: LeaseRow, now_us: int) -> Line:
     return line
 
 
-def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, now_us: int) -> Decision:
+def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, at: Moment) -> Decision:
     credential, currents = choice.taken.line.content, choice.pick.currents
-    told = Told(choice.taken.rotation, command.actor, now_us)
-    told.set(current=currents[credential.id], last_leased_us=now_us)
+    told = Told(choice.taken.rotation, command.actor, at.clock_us)
+    told.set(current=currents[credential.id], last_leased_us=at.clock_us)
     day = _taken(told, choice.taken.day, credential.daily_limit)
     month = _taken(told, choice.taken.month, credential.monthly_limit)
     expires_in_s = command.wanted.expires_in_s
     row = LeaseRow(
         command.id, head.sequence + 1, credential.id, credential.provider, command.wanted.model, command.app,
-        command.actor, now_us, command.received_at_us + expires_in_s * SECOND_US, day.period, month.period,
+        command.actor, at.period_us, at.clock_us + expires_in_s * SECOND_US, day.period, month.period,
         expires_in_s=expires_in_s,
     )  # fmt: skip
     others = [_turned(each, currents) for each in choice.others]
     state: list[Struct] = [
-        replace(head, sequence=row.sequence, last_us=now_us),
+        replace(head, sequence=row.sequence, last_us=at.period_us),
         row,
         told.rotation,
         *others,

@@ -10,7 +10,7 @@ from ledger.credential_book import Line
 from ledger.credential_event import Told
 from ledger.credential_health import EFFECTS, ERRORS_MAX, Effect, cool_down_us, first_look, penalty_us, recheck_delay_us
 from ledger.decision import Decision, WorkingSet, handles
-from ledger.lease_choice import now_of
+from ledger.lease_choice import is_cooling, is_penalised
 from ledger.lease_load import load_base, load_ended
 from ledger.lease_state import LeaseRow, ProviderRotationRow, RotationRow, UsageRow
 from schema.credential import Credential, CredentialDisabled, CredentialPenalised, DisabledReason
@@ -44,7 +44,7 @@ def report(ws: WorkingSet, command: ReportLease) -> Decision:
         if (lease.outcome, lease.retry_after_s) != (said.outcome, said.retry_after_s):
             raise AlreadyReported(f"the lease was reported as {lease.outcome}")
         return Decision([], report=Reported(lease), repeated=True)
-    now_us, effect = now_of(ws, command.received_at_us), EFFECTS[said.outcome]
+    now_us, effect = command.received_at_us, EFFECTS[said.outcome]
     ended = replace(lease, outcome=said.outcome, retry_after_s=said.retry_after_s, reported_at_us=now_us)
     told = _judged(ws, ended, effect, command.actor, now_us)
     state: list[Struct] = [ended, told.rotation, *_counted(ws, lease, said.outcome, effect)]
@@ -76,8 +76,9 @@ def _judged(ws: WorkingSet, lease: LeaseRow, effect: Effect, actor: str, now_us:
 def _penalise(told: Told, retry_after_s: int | None) -> None:
     """Less traffic for a while; the journal hears of its beginning."""
     until_us, before_us = told.now_us + penalty_us(retry_after_s), told.rotation.penalised_until_us
-    told.set(penalised_until_us=max(until_us, before_us))
-    if before_us <= told.now_us:
+    was_penalised = is_penalised(told.rotation, told.now_us)
+    told.set(penalised_until_us=max(until_us, before_us) if was_penalised else until_us)
+    if not was_penalised:
         data = CredentialPenalised(
             id=told.rotation.credential, until=format_time(until_us), retry_after_s=retry_after_s
         )
@@ -111,4 +112,6 @@ def _cooled(ws: WorkingSet, provider: str, effect: Effect, now_us: int) -> Provi
         return ProviderRotationRow(provider)
     row = ws.state.get(ProviderRotationRow, provider) or ProviderRotationRow(provider)
     failures = row.failures + 1
-    return ProviderRotationRow(provider, failures, max(row.cool_until_us, now_us + cool_down_us(failures)))
+    until_us = now_us + cool_down_us(failures)
+    until_us = max(row.cool_until_us, until_us) if is_cooling(row, now_us) else until_us
+    return ProviderRotationRow(provider, failures, until_us)
