@@ -15,12 +15,12 @@ def forgiven(row: RotationRow, head: LeaseHead) -> RotationRow:
 
 def cured(row: RotationRow, head: LeaseHead) -> RotationRow:
     """Without failures, and not to be looked at again."""
-    return replace(forgiven(row, head), recheck_at_us=None, recheck_failures=0)
+    return replace(forgiven(row, head), failed=False, recheck_at_us=None, recheck_failures=0)
 
 
 def resealed(row: RotationRow, head: LeaseHead) -> RotationRow:
-    """With another secret: no lease made until now is repeated."""
-    return replace(row, resealed=head.sequence)
+    """With another secret: no lease made until now is repeated, and no vendor has limited its rate."""
+    return replace(row, resealed=head.sequence, penalised_until_us=0)
 
 
 def restored(line: Line, *, probed: bool) -> CredentialRestored:

@@ -57,7 +57,7 @@ def first_look(outcome: Outcome, before: int) -> int:
 
 def penalty_us(retry_after_s: int | None) -> int:
     """How long a rate-limited credential has a tenth of its weight: as the vendor says, at most a day, else 3 min."""
-    return min(retry_after_s * SECOND_US, PENALTY_US_MAX) if retry_after_s else PENALTY_US
+    return min(retry_after_s * SECOND_US, PENALTY_US_MAX) if retry_after_s is not None else PENALTY_US
 
 
 def goes_on(until_us: int, now_us: int, longest_us: int) -> bool:

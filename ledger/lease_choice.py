@@ -101,7 +101,7 @@ def standing(ws: WorkingSet, line: Line, at: Moment) -> Standing:
     ]
     hindrance: Hindrance | None = None
     until_us: int | None = None
-    if not credential.enabled or rotation.recheck_at_us is not None:
+    if not credential.enabled or rotation.failed:
         hindrance, until_us = "disabled", rotation.recheck_at_us
     elif credential.weight == 0:
         hindrance = "drained"

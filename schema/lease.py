@@ -179,6 +179,11 @@ class ProbeTarget(Struct, frozen=True, kw_only=True):
         return f"ProbeTarget(credential={self.credential!r})"
 
 
+def can_be_probed(type_: CredentialType, base_url: str | None) -> bool:
+    """Whether a look at a credential can say anything: a vendor with an address is asked with a key."""
+    return type_ == "api_key" and base_url is not None
+
+
 class LeaseAnswer(Struct, kw_only=True):
     """A credential, lent: `secret` has the fields of its type. Not to be logged or stored."""
 

@@ -208,6 +208,47 @@ def test_leases_dated_ahead_are_told_of(tmp_path: Path) -> None:
             assert details["leases_ahead_s"] == 3600
 
 
+def test_disabling_by_hand_what_an_error_disabled_ends_its_looks(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "auth")
+        assert credentials.change(service, "a", enabled=False).status_code == 200
+        found = read(service, "a")
+        assert (found["status"], found["recheck_at"]) == ("disabled", None)
+
+
+def test_what_cannot_be_looked_at_is_not_promised_a_look(tmp_path: Path) -> None:
+    """Neither to readers nor to the next in the queue."""
+    with serving(tmp_path) as service:
+        credentials.with_provider(service)
+        made = credentials.a_credential("x", type="custom", secret={"token": "t" * 20})
+        assert service.post(credentials.of(), made, "admin").status_code == 201
+        lease(service, provider="openai", id="one")
+        report(service, "one", "auth")
+        refused = lease(service)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+        assert (read(service, "x")["status"], read(service, "x")["recheck_at"]) == ("error", None)
+
+
+def test_a_new_secret_lifts_a_penalty(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "rate_limited", retry_after_s=80_000)
+        assert read(service, "a")["status"] == "rate_limited"
+        assert credentials.change(service, "a", secret={"api_key": "sk-another-one"}).status_code == 200
+        assert (read(service, "a")["status"], read(service, "a")["penalised_until"]) == ("normal", None)
+
+
+def test_a_vendor_that_asks_for_no_wait_gets_none(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "rate_limited", retry_after_s=0)
+        assert read(service, "a")["status"] == "normal"
+
+
 def test_calls_that_name_a_credential_are_counted(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         with_credentials(service)

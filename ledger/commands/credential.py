@@ -137,10 +137,12 @@ def change(ws: WorkingSet, command: ChangeCredential) -> Decision:
 
 def _mended(ws: WorkingSet, before: Credential, after: Credential) -> list[RotationRow]:
     """Enabled by hand, or with another secret, it has not failed yet; out of use by hand, it is not looked at again."""
-    row, head = ws.state.get(RotationRow, before.id), lease_choice.head_of(ws)
+    row = ws.state.get(RotationRow, before.id)
     is_resealed = after.secret != before.secret
-    if row is None or (after.enabled == before.enabled and not is_resealed):
+    is_switched = (after.enabled, after.disabled_reason) != (before.enabled, before.disabled_reason)
+    if row is None or not (is_switched or is_resealed):
         return []
+    head = lease_choice.head_of(ws)
     if is_resealed:
         row = credential_cure.resealed(row, head)
     by_error = after.disabled_reason not in {None, "manual"}

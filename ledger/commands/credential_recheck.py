@@ -16,7 +16,7 @@ from ledger.decision import Decision, WorkingSet, handles
 from ledger.lease_choice import head_of
 from ledger.lease_load import DUE, due, load_base
 from ledger.lease_state import ROTATIONS, RotationRow
-from schema.lease import ClaimRechecks, RecheckCredential
+from schema.lease import ClaimRechecks, RecheckCredential, can_be_probed
 from schema.times import SECOND_US
 
 CLAIM_US = 60 * SECOND_US  # after which a look that nobody finished is somebody else's
@@ -60,7 +60,7 @@ def claim(ws: WorkingSet, command: ClaimRechecks) -> Decision:
     claims: list[Claim] = []
     for row in ws.known:
         line, provider = _failed(ws, row.credential), ws.credentials.provider(row.provider)
-        if line is None or provider is None:
+        if line is None or provider is None or not can_be_probed(line.content.type, provider.base_url):
             state.append(replace(row, recheck_at_us=None, recheck_failures=0))
         else:
             state.append(replace(row, recheck_at_us=now_us + CLAIM_US))

@@ -77,7 +77,7 @@ def _still_lent(ws: WorkingSet, known: LeaseRow, now_us: int) -> Line:
     if line is None or provider is None:
         raise LeaseEnded(f"credential {known.credential}, which this lease lent, was deleted")
     row = rotation_of(ws, line)
-    if not (line.content.enabled and provider.enabled) or row.recheck_at_us is not None:
+    if not (line.content.enabled and provider.enabled) or row.failed:
         raise LeaseEnded(f"credential {known.credential}, which this lease lent, is disabled")
     if known.sequence <= row.resealed:
         raise LeaseEnded(f"credential {known.credential}, which this lease lent, has another secret now")

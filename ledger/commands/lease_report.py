@@ -15,7 +15,7 @@ from ledger.lease_load import load_base, load_ended
 from ledger.lease_state import LeaseRow, ProviderRotationRow, RotationRow, UsageRow
 from schema.credential import Credential, CredentialDisabled, CredentialPenalised, DisabledReason
 from schema.errors import AlreadyReported, NotFound
-from schema.lease import Outcome, ReportLease
+from schema.lease import Outcome, ReportLease, can_be_probed
 from schema.times import format_time
 
 REASONS: dict[Outcome, DisabledReason] = {
@@ -61,7 +61,7 @@ def _judged(ws: WorkingSet, lease: LeaseRow, effect: Effect, actor: str, now_us:
         return told
     if effect.penalises:
         _penalise(told, lease.retry_after_s)
-    if not line.content.enabled or row.recheck_at_us is not None:
+    if not line.content.enabled or row.failed:
         return told
     if effect.clears:
         told.set(errors=0, recheck_failures=0)
@@ -69,13 +69,17 @@ def _judged(ws: WorkingSet, lease: LeaseRow, effect: Effect, actor: str, now_us:
         told.set(errors=row.errors + 1)
     if effect.disables or (effect.counts and told.rotation.errors >= ERRORS_MAX):
         assert lease.outcome is not None
-        _disable(told, line, lease.outcome)
+        provider = ws.credentials.provider(lease.provider)
+        is_probed = provider is not None and can_be_probed(line.content.type, provider.base_url)
+        _disable(told, line, lease.outcome, is_probed=is_probed)
     return told
 
 
 def _penalise(told: Told, retry_after_s: int | None) -> None:
     """Less traffic for a while; the journal hears of its beginning."""
     until_us, before_us = told.now_us + penalty_us(retry_after_s), told.rotation.penalised_until_us
+    if until_us == told.now_us:
+        return
     was_penalised = is_penalised(told.rotation, told.now_us)
     told.set(penalised_until_us=max(until_us, before_us) if was_penalised else until_us)
     if not was_penalised:
@@ -85,14 +89,16 @@ def _penalise(told: Told, retry_after_s: int | None) -> None:
         told.tell("penalise", data)
 
 
-def _disable(told: Told, line: Line, outcome: Outcome) -> None:
+def _disable(told: Told, line: Line, outcome: Outcome, *, is_probed: bool) -> None:
     """Out of use until it is looked at again and works, or someone enables it."""
     fields = {name: getattr(line.content, name) for name in Credential.__struct_fields__}
     fields |= {"enabled": False, "disabled_reason": REASONS[outcome]}
     data = CredentialDisabled(**fields, replaces=line.position, errors=told.rotation.errors)
     told.tell("disable", data, line.position)
-    looks = first_look(outcome, told.rotation.recheck_failures)
-    told.set(recheck_at_us=told.now_us + recheck_delay_us(looks), recheck_failures=looks)
+    told.set(failed=True)
+    if is_probed:
+        looks = first_look(outcome, told.rotation.recheck_failures)
+        told.set(recheck_at_us=told.now_us + recheck_delay_us(looks), recheck_failures=looks)
 
 
 def _counted(ws: WorkingSet, lease: LeaseRow, outcome: Outcome, effect: Effect) -> list[UsageRow]:
