@@ -4,6 +4,7 @@ What is due is in the ledger, so a restart loses nothing; a look is claimed firs
 """
 
 import asyncio
+from collections import Counter
 from typing import Protocol
 
 import structlog
@@ -15,10 +16,13 @@ from ledger.commands.credential_recheck import Claim, Claimed
 from ledger.commands.lease_prune import Pruned
 from schema.errors import LedgerError, SecretUnreadable
 from schema.lease import LEASES_KEPT_US, ClaimRechecks, ProbeTarget, PruneLeases, RecheckCredential
+from schema.times import SECOND_US
 
 log = structlog.get_logger()
 
-CLAIMS_MAX = 16
+LOOK_S = 15.0  # all of a look, however slowly a vendor's answer drips
+LOOKS_MAX = 16
+LOOKS_PER_PROVIDER_MAX = 4
 PRUNE_INTERVAL_S = 60.0
 PRUNED_AT_ONCE_MAX = 1_000
 
@@ -27,35 +31,68 @@ class CredentialProbe(Protocol):
     """Looks whether a vendor takes a credential."""
 
     async def works(self, target: ProbeTarget) -> bool:
-        """Whether it does. Must end by itself within half a minute; what it raises counts as no."""
+        """Whether it does. What takes longer than `LOOK_S`, or raises, counts as no."""
         ...
+
+
+class Looks:
+    """The looks under way: so many at once, so many at one vendor; none waits for another to end."""
+
+    def __init__(self, services: Services, probe: CredentialProbe) -> None:
+        self._services = services
+        self._probe = probe
+        self._under_way: dict[asyncio.Task[None], str] = {}
+
+    async def begin(self) -> None:
+        """Take on what is due, as far as there is room, and begin to look at it."""
+        room = LOOKS_MAX - len(self._under_way)
+        if room == 0:
+            return
+        at_once = Counter(self._under_way.values())
+        busy = tuple(provider for provider, looks in at_once.items() if looks >= LOOKS_PER_PROVIDER_MAX)
+        command = ClaimRechecks(self._services.clock(), room, LOOKS_PER_PROVIDER_MAX, busy)
+        claimed = (await lending.run(self._services, command)).report
+        assert isinstance(claimed, Claimed)
+        for each in claimed.claims:
+            task = asyncio.create_task(_look(self._services, self._probe, each))
+            self._under_way[task] = each.line.content.provider
+            task.add_done_callback(self._under_way.pop)
+
+    async def end(self) -> None:
+        """Give up what is under way: another process takes it on when its claim is over."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def recheck_forever(services: Services, probe: CredentialProbe | None) -> None:
     """Look at what is due, for ever."""
-    while probe is not None:
-        await asyncio.sleep(services.settings.recheck_interval_s)
-        try:
-            if await services.ledger.readers.run(lease_reads.recheck_due, services.clock()):
-                await recheck(services, probe)
-        except LedgerError as error:
-            log.warning("rechecks_wait", code=error.code)
-        except Exception:
-            log.exception("rechecks_wait")  # the next one may succeed; this task must not end for good
-
-
-async def recheck(services: Services, probe: CredentialProbe) -> None:
-    """Take on what is due, look at all of it at once, tell what was found."""
-    claimed = (await lending.run(services, ClaimRechecks(services.clock(), CLAIMS_MAX))).report
-    assert isinstance(claimed, Claimed)
-    await asyncio.gather(*(_look(services, probe, claim) for claim in claimed.claims))
+    if probe is None:
+        return
+    looks = Looks(services, probe)
+    try:
+        while True:
+            await asyncio.sleep(services.settings.recheck_interval_s)
+            try:
+                if await services.ledger.readers.run(lease_reads.recheck_due, services.clock()):
+                    await looks.begin()
+            except LedgerError as error:
+                log.warning("rechecks_wait", code=error.code)
+            except Exception:
+                log.exception("rechecks_wait")  # the next one may succeed; this task must not end for good
+    finally:
+        await looks.end()
 
 
 async def _look(services: Services, probe: CredentialProbe, claim: Claim) -> None:
+    credential = claim.line.content.id
     works = await _works(services, probe, claim)
-    log.info("credential_looked_at", credential=claim.line.content.id, works=works)
-    found = RecheckCredential(services.clock(), claim.line.content.id, claim.number, works)
-    await lending.run(services, found)
+    log.info("credential_looked_at", credential=credential, works=works)
+    try:
+        await lending.run(services, RecheckCredential(services.clock(), credential, claim.number, works))
+    except LedgerError as error:
+        log.warning("look_not_told", credential=credential, code=error.code)  # it is looked at again
 
 
 async def _works(services: Services, probe: CredentialProbe, claim: Claim) -> bool:
@@ -65,7 +102,8 @@ async def _works(services: Services, probe: CredentialProbe, claim: Claim) -> bo
             provider=content.provider, provider_type=claim.provider_type, base_url=claim.base_url,
             credential=content.id, type=content.type, secret=await lending.opened(services, claim.line),
         )  # fmt: skip
-        return await probe.works(target)
+        async with asyncio.timeout(LOOK_S):
+            return await probe.works(target)
     except SecretUnreadable as error:
         log.warning("credential_not_looked_at", credential=content.id, code=error.code)
     except Exception as error:  # noqa: BLE001 - a vendor's failure, whatever it is; its text may hold the secret
@@ -74,9 +112,12 @@ async def _works(services: Services, probe: CredentialProbe, claim: Claim) -> bo
 
 
 async def prune_forever(services: Services) -> None:
-    """Forget old leases, every minute."""
+    """Forget old leases, every minute; and say so where leases are dated ahead."""
     while True:
         try:
+            ahead_us = await services.ledger.readers.run(lease_reads.ahead_us, services.clock())
+            if ahead_us:
+                log.warning("leases_dated_ahead", seconds=ahead_us // SECOND_US)
             while await prune(services):
                 pass
         except LedgerError as error:

@@ -33,6 +33,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.RerateUnfinished: 409,
     errors.AlreadyReported: 409,
     errors.HoldClosed: 409,
+    errors.LeaseEnded: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
     errors.LinkSpent: 410,

@@ -15,7 +15,12 @@ def forgiven(row: RotationRow, head: LeaseHead) -> RotationRow:
 
 def cured(row: RotationRow, head: LeaseHead) -> RotationRow:
     """Without failures, and not to be looked at again."""
-    return replace(forgiven(row, head), recheck_at_us=None, recheck_failures=0)
+    return replace(forgiven(row, head), failed=False, recheck_at_us=None, recheck_failures=0)
+
+
+def resealed(row: RotationRow, head: LeaseHead) -> RotationRow:
+    """With another secret: no lease made until now is repeated, and no vendor has limited its rate."""
+    return replace(row, resealed=head.sequence, penalised_until_us=0)
 
 
 def restored(line: Line, *, probed: bool) -> CredentialRestored:
@@ -26,6 +31,13 @@ def restored(line: Line, *, probed: bool) -> CredentialRestored:
 
 
 def restore(told: Told, line: Line, head: LeaseHead, *, probed: bool) -> None:
-    """Tell that a credential is back in use, and forget what it failed by."""
+    """Tell that a credential is back in use, and forget what it failed by.
+
+    A look alone does not end the series of looks: a key that lists models and fails at calls would else be disabled and
+    restored every few seconds for ever. The next one begins where this one ended, until a call succeeds.
+    """
     told.tell("restore", restored(line, probed=probed), line.position)
+    looks = told.rotation.recheck_failures
     told.rotation = cured(told.rotation, head)
+    if probed:
+        told.set(recheck_failures=looks + 1)

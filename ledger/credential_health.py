@@ -17,6 +17,7 @@ LONG_COOL_DOWN_US = 180 * SECOND_US
 LONG_COOL_DOWN_FAILURES = 3  # failures in a row, from which on a provider cools down longer
 RECHECK_FIRST_S = 5
 RECHECK_S_MAX = 10_800
+RECHECK_PAYMENT = 12  # where looks begin after `payment`: at more than an hour, for a list of models costs nothing
 _DOUBLINGS_MAX = RECHECK_S_MAX.bit_length()
 
 
@@ -49,9 +50,19 @@ def recheck_delay_us(failures: int) -> int:
     return min(RECHECK_FIRST_S + (1 << doublings), RECHECK_S_MAX) * SECOND_US
 
 
+def first_look(outcome: Outcome, before: int) -> int:
+    """Where a series of looks begins, `before` being where the last one ended."""
+    return max(before, RECHECK_PAYMENT if outcome == "payment" else 0)
+
+
 def penalty_us(retry_after_s: int | None) -> int:
     """How long a rate-limited credential has a tenth of its weight: as the vendor says, at most a day, else 3 min."""
-    return min(retry_after_s * SECOND_US, PENALTY_US_MAX) if retry_after_s else PENALTY_US
+    return min(retry_after_s * SECOND_US, PENALTY_US_MAX) if retry_after_s is not None else PENALTY_US
+
+
+def goes_on(until_us: int, now_us: int, longest_us: int) -> bool:
+    """Whether a wait is not over. One that ends later than any can was begun by a clock that ran ahead, and is."""
+    return now_us < until_us <= now_us + longest_us
 
 
 def cool_down_us(failures: int) -> int:

@@ -7,10 +7,11 @@ from typing import Literal
 from msgspec import Struct
 
 from ledger.credential_book import Line
+from ledger.credential_health import LONG_COOL_DOWN_US, PENALTY_US_MAX, goes_on
 from ledger.decision import WorkingSet
 from ledger.lease_state import HEAD, LeaseHead, ModelRotationRow, ProviderRotationRow, RotationRow, UsageRow
-from ledger.quota_period import Period, PeriodKind, calendar
-from ledger.round_robin import Candidate, Pick, penalised, pick
+from ledger.quota_period import KINDS, Period, PeriodKind, calendar
+from ledger.round_robin import Candidate, Pick, effective, pick
 from schema.errors import NoCredential, NotFound
 from schema.times import SECOND_US
 
@@ -44,8 +45,30 @@ def head_of(ws: WorkingSet) -> LeaseHead:
 
 
 def now_of(ws: WorkingSet, received_at_us: int) -> int:
-    """The time of a command about leases: never before that of a lease that was made."""
+    """The time by which a command about leases chooses days and months: never before that of a lease that was made."""
     return max(received_at_us, head_of(ws).last_us)
+
+
+class Moment(Struct, frozen=True):
+    """When a lease is asked for: by the clock, and for choosing days and months, which never run back."""
+
+    clock_us: int
+    period_us: int
+
+
+def moment_of(ws: WorkingSet, received_at_us: int) -> Moment:
+    """That of a command. A clock that once ran ahead holds days and months there; waits are by the clock as it is."""
+    return Moment(received_at_us, now_of(ws, received_at_us))
+
+
+def is_penalised(rotation: RotationRow, now_us: int) -> bool:
+    """Whether it gets a tenth of its traffic."""
+    return goes_on(rotation.penalised_until_us, now_us, PENALTY_US_MAX)
+
+
+def is_cooling(row: ProviderRotationRow, now_us: int) -> bool:
+    """Whether a provider is passed over."""
+    return goes_on(row.cool_until_us, now_us, LONG_COOL_DOWN_US)
 
 
 def rotation_of(ws: WorkingSet, line: Line) -> RotationRow:
@@ -64,18 +87,21 @@ def period_of(line: Line, kind: PeriodKind, now_us: int) -> Period:
     return calendar(line.content.timezone).period(kind, now_us)
 
 
-def standing(ws: WorkingSet, line: Line, now_us: int) -> Standing:
+def standing(ws: WorkingSet, line: Line, at: Moment) -> Standing:
     """How a credential stands."""
     credential, rotation = line.content, rotation_of(ws, line)
-    day, month = (usage_of(ws, credential.id, period_of(line, kind, now_us)) for kind in ("day", "month"))
+    # A row's own bounds are those of the zone that the credential had when it was begun.
+    periods = [period_of(line, kind, at.period_us) for kind in KINDS]
+    day, month = (usage_of(ws, credential.id, period) for period in periods)
+    limits = (credential.daily_limit, credential.monthly_limit)
     used_up = [
-        usage.ends_at_us
-        for usage, limit in ((day, credential.daily_limit), (month, credential.monthly_limit))
+        period.end_us
+        for period, usage, limit in zip(periods, (day, month), limits, strict=True)
         if limit is not None and usage.used >= limit
     ]
     hindrance: Hindrance | None = None
     until_us: int | None = None
-    if not credential.enabled or rotation.recheck_at_us is not None:
+    if not credential.enabled or rotation.failed:
         hindrance, until_us = "disabled", rotation.recheck_at_us
     elif credential.weight == 0:
         hindrance = "drained"
@@ -84,34 +110,34 @@ def standing(ws: WorkingSet, line: Line, now_us: int) -> Standing:
     return Standing(line, rotation, day, month, hindrance, until_us)
 
 
-def of_provider(ws: WorkingSet, provider: str, now_us: int) -> Choice | list[Standing]:
+def of_provider(ws: WorkingSet, provider: str, at: Moment) -> Choice | list[Standing]:
     """The credential whose turn it is; or, where none can be lent, how they all stand."""
-    standings = [standing(ws, line, now_us) for line in ws.credentials.of(provider)]
+    standings = [standing(ws, line, at) for line in ws.credentials.of(provider)]
     usable = {each.line.content.id: each for each in standings if each.hindrance is None}
-    found = pick([_candidate(each, now_us) for each in usable.values()])
+    found = pick([_candidate(each, at) for each in usable.values()])
     if found is None:
         return standings
     others = [usable[id_].rotation for id_ in found.currents if id_ != found.id]
     return Choice(usable[found.id], others, found)
 
 
-def _candidate(usable: Standing, now_us: int) -> Candidate:
+def _candidate(usable: Standing, at: Moment) -> Candidate:
     credential, rotation = usable.line.content, usable.rotation
-    weight = penalised(credential.weight) if now_us < rotation.penalised_until_us else credential.weight
+    weight = effective(credential.weight, is_penalised=is_penalised(rotation, at.clock_us))
     return Candidate(credential.id, weight, rotation.current, credential.priority)
 
 
-def of_one_provider(ws: WorkingSet, provider: str, now_us: int) -> Choice:
+def of_one_provider(ws: WorkingSet, provider: str, at: Moment) -> Choice:
     """From the provider that was named; raises NotFound, NoCredential."""
     line = ws.credentials.provider(provider)
     if line is None:
         raise NotFound(f"there is no provider {provider}")
     if not line.enabled:
         raise NoCredential(f"provider {provider} is disabled", retry_after_s=RETRY_AFTER_S_UNKNOWN)
-    found = of_provider(ws, provider, now_us)
+    found = of_provider(ws, provider, at)
     if isinstance(found, Choice):
         return found
-    raise _none_left(f"provider {provider}", found, now_us)
+    raise _none_left(f"provider {provider}", found, at.clock_us)
 
 
 def pinned(ws: WorkingSet, model: str) -> str | None:
@@ -133,31 +159,31 @@ def offers_of(ws: WorkingSet, model: str, now_us: int) -> list[str]:
     return enabled
 
 
-def of_model(ws: WorkingSet, model: str, now_us: int) -> Choice:
+def of_model(ws: WorkingSet, model: str, at: Moment) -> Choice:
     """From the next provider in turn that offers a model, has a credential to lend and does not cool down.
 
     Where all cool down, from the one that does so first no more. Raises NotFound, NoCredential.
     """
     provider = pinned(ws, model)
     if provider is not None:
-        return of_one_provider(ws, provider, now_us)
-    offers = offers_of(ws, model, now_us)
+        return of_one_provider(ws, provider, at)
+    offers = offers_of(ws, model, at.clock_us)
     last = ws.state.get(ModelRotationRow, model)
     cooling: list[tuple[int, Choice]] = []
     hindered: list[Standing] = []
     for name in _from_after(offers, ws, last):
-        found = of_provider(ws, name, now_us)
+        found = of_provider(ws, name, at)
         if not isinstance(found, Choice):
             hindered += found
             continue
         turned = Choice(found.taken, found.others, found.pick, ModelRotationRow(model, name))
-        cool_until_us = (ws.state.get(ProviderRotationRow, name) or ProviderRotationRow(name)).cool_until_us
-        if cool_until_us <= now_us:
+        row = ws.state.get(ProviderRotationRow, name) or ProviderRotationRow(name)
+        if not is_cooling(row, at.clock_us):
             return turned
-        cooling.append((cool_until_us, turned))
+        cooling.append((row.cool_until_us, turned))
     if cooling:
         return min(cooling, key=lambda each: each[0])[1]
-    raise _none_left(f"model {model}", hindered, now_us)
+    raise _none_left(f"model {model}", hindered, at.clock_us)
 
 
 def _from_after(offers: Sequence[str], ws: WorkingSet, last: ModelRotationRow | None) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from ledger.credential_health import RECHECK_S_MAX
 from ledger.decision import WorkingSet
 from ledger.lease_choice import head_of, pinned
 from ledger.lease_state import (
@@ -20,6 +21,15 @@ from ledger.lease_state import (
 )
 from ledger.quota_period import KINDS, calendar
 from schema.lease import LeaseRequest
+from schema.times import SECOND_US
+
+# A look that is further off than any can be was put off by a clock that ran ahead.
+DUE = "(recheck_at_us <= ? OR recheck_at_us > ?)"
+
+
+def due(now_us: int) -> tuple[int, int]:
+    """The bindings of `DUE`."""
+    return now_us, now_us + RECHECK_S_MAX * SECOND_US
 
 
 def load_base(db: apsw.Connection, ws: WorkingSet) -> None:

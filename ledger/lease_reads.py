@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 
 from ledger import journal
 from ledger.commands.lease import is_near
+from ledger.lease_choice import is_penalised
+from ledger.lease_load import DUE, due
 from ledger.lease_state import LEASES, ROTATIONS, USAGES, LeaseHead, LeaseRow, RotationRow, UsageRow
 from ledger.quota_period import Period, PeriodKind, calendar
 from ledger.state import State
@@ -17,8 +19,9 @@ from schema.credential import Credential
 from schema.errors import NotFound
 from schema.lease import CredentialFigures, CredentialStatus, LeaseFilter, LeaseView, QuotaUsage
 from schema.paging import Page, decode_cursor, encode_cursor
-from schema.times import format_time
+from schema.times import SECOND_US, format_time
 
+AHEAD_US_MAX = 300 * SECOND_US
 SCAN_LEASES_MAX = 20_000
 NEWEST = 2**62
 Number = Annotated[int, Meta(ge=0, le=NEWEST)]
@@ -77,11 +80,11 @@ def figures(db: apsw.Connection, credentials: Sequence[Credential], now_us: int)
     """How credentials stand now: status, what their quotas have used, calls. Raises Rebuilding."""
     require(db, journal.head_position(db), credential_call.TABLE)
     head = LeaseHead(*next(iter(db.execute("SELECT * FROM lease_head")), ()))
-    now_us = max(now_us, head.last_us)
+    period_us = max(now_us, head.last_us)
     used = credential_call.used(db, [each.id for each in credentials])
     return [
         _figures(credential, rows, used.get(credential.id, (0, None)), now_us)
-        for credential, rows in zip(credentials, _state(db, credentials, now_us), strict=True)
+        for credential, rows in zip(credentials, _state(db, credentials, period_us), strict=True)
     ]
 
 
@@ -111,15 +114,15 @@ def _periods(credential: Credential, now_us: int) -> dict[PeriodKind, Period]:
 
 
 def _figures(credential: Credential, rows: _Rows, used: tuple[int, int | None], now_us: int) -> CredentialFigures:
-    daily = _quota(rows.usage["day"], credential.daily_limit)
-    monthly = _quota(rows.usage["month"], credential.monthly_limit)
+    daily = _quota(rows, "day", credential.daily_limit)
+    monthly = _quota(rows, "month", credential.monthly_limit)
     rotation, (calls, last_us) = rows.rotation, used
     return CredentialFigures(
         status=_status(credential, rotation, daily, monthly, now_us),
         near_limit=any(each.limit is not None and is_near(each.used, each.limit) for each in (daily, monthly)),
         usage={"daily": daily, "monthly": monthly},
         errors=rotation.errors,
-        penalised_until=format_time(rotation.penalised_until_us) if now_us < rotation.penalised_until_us else None,
+        penalised_until=format_time(rotation.penalised_until_us) if is_penalised(rotation, now_us) else None,
         recheck_at=None if rotation.recheck_at_us is None else format_time(rotation.recheck_at_us),
         last_leased_at=None if rotation.last_leased_us is None else format_time(rotation.last_leased_us),
         calls=calls,
@@ -127,10 +130,11 @@ def _figures(credential: Credential, rows: _Rows, used: tuple[int, int | None], 
     )
 
 
-def _quota(usage: UsageRow, limit: int | None) -> QuotaUsage:
+def _quota(rows: _Rows, kind: PeriodKind, limit: int | None) -> QuotaUsage:
+    usage, period = rows.usage[kind], rows.periods[kind]
     percent = None if limit is None else usage.used * 100 // limit
     return QuotaUsage(
-        period=usage.period, used=usage.used, limit=limit, percent=percent, resets_at=format_time(usage.ends_at_us)
+        period=usage.period, used=usage.used, limit=limit, percent=percent, resets_at=format_time(period.end_us)
     )
 
 
@@ -143,12 +147,18 @@ def _status(
         return "monthly_limit"
     if daily.limit is not None and daily.used >= daily.limit:
         return "daily_limit"
-    return "rate_limited" if now_us < rotation.penalised_until_us else "normal"
+    return "rate_limited" if is_penalised(rotation, now_us) else "normal"
 
 
 def recheck_due(db: apsw.Connection, now_us: int) -> bool:
     """Whether a credential is to be looked at: read often, so that no lock is taken in vain."""
-    return db.execute("SELECT 1 FROM credential_rotation WHERE recheck_at_us <= ? LIMIT 1", (now_us,)).get is not None
+    return db.execute(f"SELECT 1 FROM credential_rotation WHERE {DUE} LIMIT 1", due(now_us)).get is not None
+
+
+def ahead_us(db: apsw.Connection, now_us: int) -> int:
+    """How far the time of leases is ahead of the clock, where that is more than clocks of processes differ; else 0."""
+    ahead: Any = db.execute("SELECT last_us - ? FROM lease_head", (now_us,)).get
+    return ahead if ahead is not None and ahead > AHEAD_US_MAX else 0
 
 
 def oldest_lease_us(db: apsw.Connection) -> int | None:

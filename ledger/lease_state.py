@@ -25,7 +25,9 @@ class RotationRow(Struct, frozen=True):
     """A credential's turn and health.
 
     `events` counts what the journal was told of it, and names the next such event. Reports on leases up to
-    `cleared` are about what has been mended since. `recheck_at_us` is null unless an error disabled it.
+    `cleared` are about what has been mended since; leases up to `resealed` lent a secret that it no longer has.
+    `failed`: an error disabled it, which the record shows too from the next group on; `recheck_at_us` is null unless it
+    is to be looked at again. Until `unreadable_until_us` it is passed over, for its secret could not be opened.
     """
 
     credential: str
@@ -38,6 +40,9 @@ class RotationRow(Struct, frozen=True):
     recheck_failures: int = 0
     last_leased_us: int | None = None
     events: int = 0
+    resealed: int = 0
+    failed: bool = False
+    unreadable_until_us: int = 0
 
 
 class UsageRow(Struct, frozen=True):
@@ -63,7 +68,11 @@ class UsageRow(Struct, frozen=True):
 
 
 class LeaseRow(Struct, frozen=True):
-    """A lease; `model` is what was asked for, null where it was a provider."""
+    """A lease; `model` is what was asked for, null where it was a provider.
+
+    Leases are in the order of `leased_at_us`, which never runs back; `expires_at_us` is by the clock, as is said to the
+    application, and `expires_in_s` what it asked for.
+    """
 
     id: str
     sequence: int
@@ -79,6 +88,7 @@ class LeaseRow(Struct, frozen=True):
     outcome: Outcome | None = None
     retry_after_s: int | None = None
     reported_at_us: int | None = None
+    expires_in_s: int = 0
 
 
 class ProviderRotationRow(Struct, frozen=True):

@@ -23,13 +23,17 @@ class ProjectionStatus(Struct, kw_only=True):
 
 
 class LedgerStatus(Struct, kw_only=True):
-    """The state of the file as of one moment."""
+    """The state of the file as of one moment.
+
+    `leases_ahead_s`: leases are dated so far ahead, because a clock once ran ahead; null where not asked.
+    """
 
     position: int
     root_hash: str
     recorded_at: str | None
     sqlite: str
     projections: list[ProjectionStatus]
+    leases_ahead_s: int | None = None
 
     def lagging(self) -> list[str]:
         """Projections that reads cannot use now."""

@@ -2,7 +2,7 @@
 
 import httpx
 
-from schema.lease import ProbeTarget
+from schema.lease import ProbeTarget, can_be_probed
 
 TIMEOUT_S = 10.0
 # Vendors that want the key elsewhere than in `Authorization: Bearer`; the others are as OpenAI is.
@@ -22,7 +22,7 @@ class ModelListProbe:
 
     async def works(self, target: ProbeTarget) -> bool:
         """Whether the vendor answers with success; raises httpx.HTTPError."""
-        if target.base_url is None or target.type != "api_key":
+        if target.base_url is None or not can_be_probed(target.type, target.base_url):
             return False
         url = f"{target.base_url.rstrip('/')}/models"
         # Redirects are not followed: a key goes where it was meant to go.

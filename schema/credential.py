@@ -22,6 +22,7 @@ LIMIT_MAX = 1_000_000_000_000
 # Choosing one looks at all of a provider's.
 CREDENTIALS_PER_PROVIDER_MAX = 1_000
 TIMEZONE_DEFAULT = "UTC"
+RESERVED_IDS = frozenset({"lease", ".", ".."})  # what /v1/credentials/{id} could not name
 
 CredentialType = Literal["api_key", "access_key_pair", "custom"]
 # Why a credential is not in use: by hand, or the outcome of calls with it.
@@ -280,12 +281,18 @@ def check_credential(content: CredentialPost | CredentialChange) -> None:
     if secret is not UNSET and len(msgspec.json.encode(secret)) > SECRET_BYTES_MAX:
         raise OutOfRange(errors=(FieldError("$.secret", f"Expected at most {SECRET_BYTES_MAX} bytes as JSON"),))
     if isinstance(content, CredentialPost):
+        if content.id in RESERVED_IDS:
+            raise InvalidInput(errors=(FieldError("$.id", "Expected another id: paths mean something else by it"),))
         check_fields(content.type, content.secret)
 
 
 def check_fields(type_: CredentialType, secret: dict[str, str]) -> None:
-    """A type has its own fields, all of them and no other; `custom` has any. Raises InvalidInput."""
+    """A type has its own fields, all of them and no other, printable; `custom` has any. Raises InvalidInput."""
     expected = FIELDS_OF.get(type_)
     if expected is not None and set(expected) != set(secret):
         message = f"Expected {' and '.join(expected)}, which type {type_} has"
         raise InvalidInput(errors=(FieldError("$.secret", message),))
+    unprintable = () if expected is None else [name for name in expected if not secret[name].isprintable()]
+    if unprintable:
+        message = "Expected printable characters only"
+        raise InvalidInput(errors=tuple(FieldError(f"$.secret.{name}", message) for name in unprintable))

@@ -240,6 +240,13 @@ class AlreadyReported(LedgerError):
     hint = "A lease ends once; the first report stands."
 
 
+class LeaseEnded(LedgerError):
+    """This lease is over, and its secret is not handed out again."""
+
+    code = "lease_ended"
+    hint = "Ask for another lease, under a new id."
+
+
 class Overloaded(LedgerError):
     """The queue is full; nothing of this request was stored."""
 

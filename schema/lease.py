@@ -77,10 +77,15 @@ class PruneLeases(Struct):
 
 
 class ClaimRechecks(Struct):
-    """Command: take on the disabled credentials that are to be looked at again, at most `limit` of them."""
+    """Command: take on the disabled credentials that are to be looked at again, at most `limit` of them.
+
+    And at most `per_provider` of each provider, none of those that are `busy`: a slow vendor keeps no other's waiting.
+    """
 
     received_at_us: int
     limit: int
+    per_provider: int
+    busy: tuple[str, ...] = ()
     actor: str = "ledger"
 
 
@@ -172,6 +177,11 @@ class ProbeTarget(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"ProbeTarget(credential={self.credential!r})"
+
+
+def can_be_probed(type_: CredentialType, base_url: str | None) -> bool:
+    """Whether a look at a credential can say anything: a vendor with an address is asked with a key."""
+    return type_ == "api_key" and base_url is not None
 
 
 class LeaseAnswer(Struct, kw_only=True):

@@ -87,8 +87,8 @@ def reset(id_: str, counters: Counters = "all", *, at_us: int = NOON_US, reactiv
     return ResetCredential(ACTOR, at_us, id_, CredentialResetRequest(counters=counters, reactivate=reactivate))
 
 
-def claim(at_us: int, limit: int = 100) -> ClaimRechecks:
-    return ClaimRechecks(at_us, limit)
+def claim(at_us: int, limit: int = 100, per_provider: int = 100, busy: tuple[str, ...] = ()) -> ClaimRechecks:
+    return ClaimRechecks(at_us, limit, per_provider, busy)
 
 
 def looked(id_: str, number: int, *, works: bool, at_us: int) -> RecheckCredential:

@@ -364,3 +364,20 @@ def test_verify_finds_what_was_done_to_data_keys(tmp_path: Path, harm: str, prob
     db.close()
     report = verify(tmp_path / LEDGER_FILE, keyring=a_keyring())
     assert any(problem in str(fault) for fault in report.faults), report.faults
+
+
+@pytest.mark.parametrize("id_", ["lease", ".", ".."])
+def test_ids_that_paths_cannot_name_are_refused(tmp_path: Path, id_: str) -> None:
+    with serving(tmp_path) as service:
+        with_provider(service)
+        found = create(service, id_)
+        assert (found.status_code, found.json()["errors"][0]["path"]) == (400, "$.id")
+
+
+def test_a_key_of_unprintable_characters_is_refused(tmp_path: Path) -> None:
+    """It could not be sent in a header; the answer does not repeat it."""
+    with serving(tmp_path) as service:
+        with_provider(service)
+        found = create(service, secret={"api_key": "sk-canary\n"})
+        assert (found.status_code, found.json()["errors"][0]["path"]) == (400, "$.secret.api_key")
+        assert "canary" not in found.text

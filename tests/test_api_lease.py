@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api import lease_upkeep
 from api.settings import ApiSettings
 from ops.credential_probe import ModelListProbe
 from ops.verify import verify
@@ -72,6 +73,27 @@ def test_the_same_lease_again(tmp_path: Path) -> None:
         assert answers[1].json() == {**answers[0].json(), "duplicate": True}
         assert lease(service, OTHER_APP, provider="openai", id="one").json()["code"] == "id_conflict"
         assert lease(service, provider="openai", id="one", expires_in_s=1).status_code == 409
+
+
+def test_an_old_lease_does_not_fetch_a_new_secret(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        assert credentials.change(service, "a", weight=7).status_code == 200
+        assert lease(service, provider="openai", id="one").status_code == 200
+        assert credentials.change(service, "a", secret={"api_key": "sk-another-one"}).status_code == 200
+        found = lease(service, provider="openai", id="one")
+        assert (found.status_code, found.json()["code"]) == (409, "lease_ended")
+        assert "secret" not in found.json()
+
+
+def test_anothers_lease_id_tells_nothing_of_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        found = lease(service, OTHER_APP, provider="openai", id="one", expires_in_s=5).json()
+        assert (found["code"], found.get("errors", [])) == ("id_conflict", [])
+        assert "app" not in found["detail"]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +183,70 @@ def test_status_usage_and_calls(tmp_path: Path) -> None:
         assert found["recheck_at"] == "2026-11-22T12:00:06.000000Z"
         assert credentials.change(service, "b", "?force=true", enabled=False).status_code == 200
         assert read(service, "b")["status"] == "disabled"
+
+
+def test_another_zone_moves_when_a_quota_resets(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service, daily_limit=5)
+        service.clock.now_us += 11 * HOUR_US
+        lease(service)
+        assert credentials.change(service, "a", timezone="America/Los_Angeles").status_code == 200
+        service.clock.now_us += 3 * HOUR_US
+        found = read(service, "a")["usage"]["daily"]
+        assert (found["used"], found["resets_at"]) == (1, "2026-11-23T08:00:00.000000Z")
+
+
+def test_leases_dated_ahead_are_told_of(tmp_path: Path) -> None:
+    with captured_log("json") as logged:
+        with serving(tmp_path) as service:
+            with_credentials(service)
+            service.clock.now_us += HOUR_US
+            lease(service)
+        with serving(tmp_path) as service:
+            wait_for(lambda: "leases_dated_ahead" in logged(), 20)
+            details = service.get("/health/ready").json()["details"]
+            assert details["leases_ahead_s"] == 3600
+
+
+def test_disabling_by_hand_what_an_error_disabled_ends_its_looks(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "auth")
+        assert credentials.change(service, "a", enabled=False).status_code == 200
+        found = read(service, "a")
+        assert (found["status"], found["recheck_at"]) == ("disabled", None)
+
+
+def test_what_cannot_be_looked_at_is_not_promised_a_look(tmp_path: Path) -> None:
+    """Neither to readers nor to the next in the queue."""
+    with serving(tmp_path) as service:
+        credentials.with_provider(service)
+        made = credentials.a_credential("x", type="custom", secret={"token": "t" * 20})
+        assert service.post(credentials.of(), made, "admin").status_code == 201
+        lease(service, provider="openai", id="one")
+        report(service, "one", "auth")
+        refused = lease(service)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+        assert (read(service, "x")["status"], read(service, "x")["recheck_at"]) == ("error", None)
+
+
+def test_a_new_secret_lifts_a_penalty(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "rate_limited", retry_after_s=80_000)
+        assert read(service, "a")["status"] == "rate_limited"
+        assert credentials.change(service, "a", secret={"api_key": "sk-another-one"}).status_code == 200
+        assert (read(service, "a")["status"], read(service, "a")["penalised_until"]) == ("normal", None)
+
+
+def test_a_vendor_that_asks_for_no_wait_gets_none(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "rate_limited", retry_after_s=0)
+        assert read(service, "a")["status"] == "normal"
 
 
 def test_calls_that_name_a_credential_are_counted(tmp_path: Path) -> None:
@@ -298,6 +384,48 @@ def test_a_probe_that_breaks_is_a_no_and_tells_nothing(tmp_path: Path) -> None:
         wait_for(lambda: read(service, "a")["recheck_at"] == "2026-11-22T12:00:13.000000Z", 20)
         assert "RuntimeError" in logged()
         assert SECRET not in logged()
+
+
+class Dripping:
+    """A probe whose vendor never comes to an end for some credentials."""
+
+    def __init__(self, *slow: str) -> None:
+        self.slow = slow
+        self.ended: list[str] = []
+
+    async def works(self, target: ProbeTarget) -> bool:
+        try:
+            if target.credential in self.slow:
+                await asyncio.Event().wait()
+        finally:
+            self.ended.append(target.credential)
+        return True
+
+
+def test_a_slow_look_delays_no_other(tmp_path: Path) -> None:
+    probe = Dripping("a")
+    with serving(tmp_path, settings=LOOKING, probe=probe) as service:
+        with_credentials(service)
+        for id_, credential in (("one", "a"), ("two", "b")):
+            assert lease(service, provider="openai", id=id_).json()["credential_id"] == credential
+        report(service, "one", "auth")
+        service.clock.now_us += 6 * SECOND_US
+        wait_for(lambda: read(service, "a")["recheck_at"] == "2026-11-22T12:01:06.000000Z", 20)
+        report(service, "two", "auth")
+        service.clock.now_us += 6 * SECOND_US
+        wait_for(lambda: read(service, "b")["enabled"], 20)
+        assert probe.ended == ["b"]
+
+
+def test_a_look_that_never_ends_counts_as_a_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_upkeep, "LOOK_S", 0.05)
+    with captured_log("json") as logged, serving(tmp_path, settings=LOOKING, probe=Dripping("a")) as service:
+        with_credentials(service)
+        lease(service, provider="openai", id="one")
+        report(service, "one", "auth")
+        service.clock.now_us += 6 * SECOND_US
+        wait_for(lambda: read(service, "a")["recheck_at"] == "2026-11-22T12:00:13.000000Z", 20)
+        assert "TimeoutError" in logged()
 
 
 @pytest.mark.parametrize(

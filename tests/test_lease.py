@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from ledger.decision import Command
 from ledger.queue import CommandQueue
 from ledger.writer import Appended, Writer
 from schema.errors import NoCredential
@@ -95,6 +96,14 @@ def test_a_weight_edit_keeps_what_the_others_have_saved_up(book: Writer) -> None
     assert (rotation(book, "b"), rotation(book, "c")) == before
     assert taken(book, [lend()]) == "a"
     assert sum(rotation(book, id_).current for id_ in "abc") == 0
+
+
+def test_after_edits_nobody_waits_for_what_was_owed_under_greater_weights(book: Writer) -> None:
+    set_up(book, a_credential("a", 1000), a_credential("b"), a_credential("c"))
+    taken(book, [lend() for _ in range(7)])
+    book.write([an_edit(id_, 1) for id_ in "abc"])
+    assert set(taken(book, [lend() for _ in range(6)])) == set("abc")
+    assert taken(book, [lend() for _ in range(30)]).count("a") == 10
 
 
 def test_weight_0_gets_nothing(book: Writer) -> None:
@@ -208,6 +217,36 @@ def test_the_time_of_leases_never_runs_back(book: Writer) -> None:
     assert usage(book, "a", TODAY).used == 0
 
 
+def test_waits_are_by_the_clock_also_after_it_ran_ahead_once(book: Writer) -> None:
+    """Only days and months stay where they were; what the clock of then put off is not put off for weeks."""
+    set_up(book, a_credential("a"), a_credential("b", 0))
+    ahead_us = NOON_US + 40 * DAY_US
+    book.write([lend("far", at_us=ahead_us), report("far", "rate_limited", at_us=ahead_us)])
+    found = lent(one(book, lend("one"))).lease
+    assert (found.expires_at_us, found.day) == (NOON_US + 600 * SECOND_US, "2027-01-01")
+    assert kind_of(one(book, lend("one", at_us=found.expires_at_us))) == "lease_ended"
+    book.write([report("one", "rate_limited", retry_after_s=60)])
+    assert rotation(book, "a").penalised_until_us == NOON_US + MINUTE_US
+    book.write([lend("two"), report("two", "auth")])
+    assert rotation(book, "a").recheck_at_us == NOON_US + 6 * SECOND_US
+    refused = one(book, lend())
+    assert isinstance(refused, NoCredential)
+    assert refused.retry_after_s == 6
+    assert claims(book, NOON_US + 6 * SECOND_US) == {"a": NOON_US + 66 * SECOND_US}
+    found_us = claims(book, ahead_us)["a"]
+    book.write([looked("a", found_us, works=False, at_us=ahead_us)])
+    assert claims(book, NOON_US + MINUTE_US) == {"a": NOON_US + 2 * MINUTE_US}
+
+
+def test_another_zone_moves_the_bounds_of_its_day(book: Writer) -> None:
+    set_up(book, a_credential("a", daily_limit=1))
+    assert taken(book, [lend(at_us=parse_time("2026-11-22T23:30:00Z"))]) == "a"
+    book.write([an_edit("a", daily_limit=1, timezone="America/Los_Angeles")])
+    refused = one(book, lend(at_us=parse_time("2026-11-23T02:00:00Z")))
+    assert isinstance(refused, NoCredential)
+    assert refused.retry_after_s == 6 * 3600
+
+
 def test_what_was_not_sent_is_given_back_where_it_was_taken(book: Writer) -> None:
     """Also when the day is over by then; and once."""
     set_up(book, a_credential("a", daily_limit=2, monthly_limit=3))
@@ -234,13 +273,43 @@ def test_everything_else_counts_as_used(book: Writer, outcome: str | None) -> No
 
 def test_a_lease_id_is_idempotent(book: Writer) -> None:
     set_up(book, a_credential("a"), a_credential("b"))
-    first, again = book.write([lend("one"), lend("one", at_us=NOON_US + HOUR_US)])
+    first, again = book.write([lend("one"), lend("one", at_us=NOON_US + MINUTE_US)])
     assert lent(first) == lent(again)
     assert [kind_of(first), kind_of(again)] == ["accepted", "duplicate"]
     assert usage(book, "a", TODAY).used == 1
     others = [lend("one", app="x"), lend("one", expires_in_s=5), lend("one", model="m"), lend("one", provider="p")]
     assert kinds(book.write(others)) == {"id_conflict": 4}
     assert rotation(book, "b").last_leased_us is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        report("one", "not_sent"), report("one", "success"), an_edit("a", enabled=False, disabled_reason="manual"),
+        change_provider(enabled=False),
+    ],
+    ids=["given back", "used", "credential disabled", "provider disabled"],
+)  # fmt: skip
+def test_a_lease_that_is_over_is_not_repeated(book: Writer, end: Command) -> None:
+    """Else an id from weeks ago would fetch today's secret, past quotas and past disabling."""
+    set_up(book, a_credential("a"), a_credential("b"))
+    assert taken(book, [lend("one"), lend("one")]) == "aa"
+    book.write([end])
+    assert kind_of(one(book, lend("one"))) == "lease_ended"
+
+
+def test_a_lease_is_repeated_until_it_expires(book: Writer) -> None:
+    set_up(book, a_credential("a"))
+    end_us = NOON_US + 600 * SECOND_US
+    again = [lend("one"), lend("one", at_us=end_us - 1), lend("one", at_us=end_us)]
+    assert [kind_of(each) for each in book.write(again)] == ["accepted", "duplicate", "lease_ended"]
+
+
+def test_a_lease_whose_credential_failed_meanwhile_is_not_repeated(book: Writer) -> None:
+    """Also in the group in which it failed."""
+    set_up(book, a_credential("a"))
+    found = book.write([lend("one"), lend("two"), report("two", "auth"), lend("one")])
+    assert kind_of(found[-1]) == "lease_ended"
 
 
 def test_a_report_is_idempotent_and_its_apps_alone(book: Writer) -> None:
@@ -269,11 +338,12 @@ def test_what_the_vendor_refuses_is_disabled_at_once(book: Writer, outcome: str)
     [(verb, data)] = told(book)
     assert (verb, data["enabled"], data["disabled_reason"], data["errors"]) == ("disable", False, outcome, 1)
     row = rotation(book, "a")
-    assert row.recheck_at_us == NOON_US + 6 * SECOND_US
+    delay_s = {"auth": 6, "payment": 4_101}[outcome]
+    assert row.recheck_at_us == NOON_US + delay_s * SECOND_US
     book.write([an_edit("b", enabled=False, disabled_reason="manual")])
     refused = one(book, lend())
     assert isinstance(refused, NoCredential)
-    assert (refused.retry_after_s, "2 disabled" in refused.detail) == (6, True)
+    assert (refused.retry_after_s, "2 disabled" in refused.detail) == (delay_s, True)
 
 
 @pytest.mark.parametrize("outcome", ["server", "timeout"])
@@ -307,10 +377,16 @@ def test_a_penalty_lasts_its_time_whatever_succeeds(book: Writer) -> None:
     [(verb, data)] = told(book)
     assert (verb, data["until"], data["retry_after_s"]) == ("penalise", "2026-11-22T12:01:00.000000Z", 60)
     later_us = NOON_US + HOUR_US
-    book.write([lend("3"), lend("4"), report("3", "rate_limited", at_us=later_us)])
+    book.write([lend("3", at_us=later_us), lend("4", at_us=later_us), report("3", "rate_limited", at_us=later_us)])
     book.write([report("4", "rate_limited", retry_after_s=1, at_us=later_us)])
     assert rotation(book, "a").penalised_until_us == NOON_US + HOUR_US + 180 * SECOND_US
     assert len(told(book)) == 2
+
+
+def test_a_penalty_counts_for_small_weights_too(book: Writer) -> None:
+    set_up(book, a_credential("a", 1), a_credential("b", 1))
+    book.write([lend("one"), report("one", "rate_limited"), *(lend() for _ in range(10))])
+    assert Counter(taken(book, [lend() for _ in range(22)])) == {"a": 2, "b": 20}
 
 
 def test_looks_at_a_failed_credential(book: Writer) -> None:
@@ -339,6 +415,35 @@ def test_looks_at_a_failed_credential(book: Writer) -> None:
     assert [(verb, data.get("by")) for verb, data in told(book)] == [("disable", None), ("restore", "probe")]
     assert (rotation(book, "a").recheck_at_us, rotation(book, "a").errors) == (None, 0)
     assert claims(book, at_us + DAY_US) == {}
+
+
+def test_one_that_a_look_restores_and_calls_fail_with_is_looked_at_ever_more_rarely(book: Writer) -> None:
+    """Until a call succeeds: else it would be disabled and restored every few seconds for ever."""
+    set_up(book, a_credential("a"))
+    at_us = NOON_US
+    for n, delay_s in enumerate((6, 7, 9, 13, 21, 37)):
+        book.write([lend(f"l{n}", at_us=at_us), report(f"l{n}", "auth", at_us=at_us)])
+        at_us += delay_s * SECOND_US
+        assert rotation(book, "a").recheck_at_us == at_us
+        book.write([looked("a", claims(book, at_us)["a"], works=True, at_us=at_us)])
+    book.write([lend("good", at_us=at_us), report("good", at_us=at_us)])
+    book.write([lend("bad", at_us=at_us), report("bad", "auth", at_us=at_us)])
+    assert rotation(book, "a").recheck_at_us == at_us + 6 * SECOND_US
+    book.write([reset("a", reactivate=True, at_us=at_us)])
+    book.write([lend("worse", at_us=at_us), report("worse", "auth", at_us=at_us)])
+    assert rotation(book, "a").recheck_at_us == at_us + 6 * SECOND_US
+
+
+def test_no_provider_takes_up_all_looks(book: Writer) -> None:
+    set_up(book, *(a_credential(f"p{n}", provider="p") for n in range(5)), provider="p")
+    set_up(book, a_credential("q", provider="q"), provider="q")
+    leases = [lend(f"l{n}", provider="p") for n in range(5)]
+    book.write([*leases, *(report(f"l{n}", "auth") for n in range(5)), lend("q", provider="q"), report("q", "auth")])
+    at_us = NOON_US + MINUTE_US
+    for expected, busy in ((["p0", "p1", "q"], ()), ([], ("p", "q")), (["p2", "p3"], ())):
+        outcome = one(book, claim(at_us, 16, 2, busy))
+        assert isinstance(outcome, Appended)
+        assert [each.line.content.id for each in outcome.report.claims] == expected  # type: ignore[union-attr]
 
 
 def claims(writer: Writer, at_us: int) -> dict[str, int]:
@@ -470,7 +575,8 @@ def test_a_provider_that_failed_is_passed_over_for_a_while(models: Models, outco
         assert "P" not in taken(book, [lend(model="mini", at_us=end_us - 1) for _ in range(4)])
         assert "P" in taken(book, [lend(model="mini", at_us=end_us) for _ in range(3)])
         now_us = end_us
-    book.write([lend("q", provider="q"), lend("p", provider="p"), report("q", outcome), report("p", "success")])
+    reports = [report("q", outcome, at_us=now_us), report("p", "success", at_us=now_us)]
+    book.write([lend("q", provider="q"), lend("p", provider="p"), *reports])
     assert taken(book, [lend(model="mini", at_us=now_us) for _ in range(4)]).count("Q") == 0
 
 

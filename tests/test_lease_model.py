@@ -41,6 +41,23 @@ FIELDS: dict[str, dict[str, Any]] = {
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def is_on(until: int, now: int, longest: int) -> bool:
+    return until - longest <= now < until
+
+
+def levelled(held: list[int], most: int) -> list[int]:
+    """With debts beyond `most` below the middle let off, at the cost of those above it, in proportion."""
+    middle = sum(held) // len(held)
+    debts = [max(0, middle - most - each) for each in held]
+    gains = [max(0, each - middle) for each in held]
+    shares = [sum(gains[:n]) * sum(debts) // max(1, sum(gains)) for n in range(len(held) + 1)]
+    return [each + debts[n] - (shares[n + 1] - shares[n]) for n, each in enumerate(held)]
+
+
+def wait_s(looks: int) -> int:
+    return min(5 + 2**looks, 10_800)
+
+
 @dataclass
 class Plain:
     """A credential of the model."""
@@ -88,14 +105,19 @@ class Model:
     def lend(self, id_: str, wanted: str, at: int) -> str:
         if id_ in self.leases:
             known = self.leases[id_]
-            return f"again {known['credential']}" if known["wanted"] == wanted else "id_conflict"
+            if known["wanted"] != wanted:
+                return "id_conflict"
+            lender = self.credentials[known["credential"]]
+            is_open = known["said"] is None and at < known["ends"] and lender.enabled
+            return f"again {lender.id}" if is_open else "lease_ended"
         now = max(at, self.last)
-        found = self.choose(wanted, now)
+        found = self.choose(wanted, now, at)
         if found is None:
             return "no_credential"
         taken, among = found
-        for each, weight in among:
-            each.current += weight
+        held = levelled([each.current for each, _ in among], sum(weight for _, weight in among))
+        for (each, weight), current in zip(among, held, strict=True):
+            each.current = current + weight
         best = max(among, key=lambda pair: (pair[0].current, -list(self.credentials).index(pair[0].id)))[0]
         assert best is taken
         best.current -= sum(weight for _, weight in among)
@@ -107,30 +129,33 @@ class Model:
         self.made, self.last = self.made + 1, now
         self.leases[id_] = {
             "credential": taken.id, "wanted": wanted, "periods": periods, "number": self.made, "at": now, "said": None,
+            "ends": at + 600 * SECOND_US,
         }  # fmt: skip
         return taken.id
 
-    def choose(self, wanted: str, now: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
+    def choose(self, wanted: str, now: int, at: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
         if wanted != "mini":
-            return self.of(wanted, now)
+            return self.of(wanted, now, at)
         order = ["q", "p"] if self.turn == "p" else ["p", "q"]
-        able = [(name, found) for name in order if (found := self.of(name, now)) is not None]
-        awake = [found for name, found in able if self.cool.get(name, 0) <= now]
+        able = [(name, found) for name in order if (found := self.of(name, now, at)) is not None]
+        awake = [found for name, found in able if not is_on(self.cool.get(name, 0), at, 180 * SECOND_US)]
         if awake:
             return awake[0]
         return min(able, key=lambda pair: self.cool[pair[0]])[1] if able else None
 
-    def of(self, provider: str, now: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
+    def of(self, provider: str, now: int, at: int) -> tuple[Plain, list[tuple[Plain, int]]] | None:
         usable = [self.credentials[id_] for id_ in PROVIDERS[provider] if self.credentials[id_].usable(now)]
         if not usable:
             return None
         tier = min(each.priority for each in usable)
         among = [
-            (each, max(1, each.weight // 10) if now < each.slow_until else each.weight)
+            (each, each.weight if is_on(each.slow_until, at, DAY_US) else each.weight * 10)
             for each in usable
             if each.priority == tier
         ]
-        return max(among, key=lambda pair: pair[0].current + pair[1])[0], among
+        held = levelled([each.current for each, _ in among], sum(weight for _, weight in among))
+        paired = zip(among, held, strict=True)
+        return max(paired, key=lambda pair: pair[1] + pair[0][1])[0][0], among
 
     def report(self, id_: str, said: str, at: int) -> str:
         lease = self.leases.get(id_)
@@ -138,7 +163,7 @@ class Model:
             return "not_found"
         if lease["said"] is not None:
             return "duplicate" if lease["said"] == said else "already_reported"
-        lease["said"], now = said, max(at, self.last)
+        lease["said"], now = said, at
         credential = self.credentials[lease["credential"]]
         if said == "not_sent":
             for text in lease["periods"].values():
@@ -148,22 +173,26 @@ class Model:
         if said in {"rate_limited", "server", "timeout"}:
             failures = self.failures[credential.provider] = self.failures.get(credential.provider, 0) + 1
             until = now + (180 if failures >= 3 else 90) * SECOND_US
-            self.cool[credential.provider] = max(until, self.cool.get(credential.provider, 0))
+            before = self.cool.get(credential.provider, 0)
+            longer = is_on(before, now, 180 * SECOND_US)
+            self.cool[credential.provider] = max(until, before) if longer else until
         elif said == "success":
             self.failures[credential.provider] = self.cool[credential.provider] = 0
         return "accepted"
 
     def judge(self, credential: Plain, said: str, now: int, *, heard: bool) -> None:
         if heard and said == "rate_limited":
-            credential.slow_until = max(credential.slow_until, now + 180 * SECOND_US)
+            until, before = now + 180 * SECOND_US, credential.slow_until
+            credential.slow_until = max(until, before) if is_on(before, now, DAY_US) else until
         if not heard or not credential.enabled:
             return
         if said == "success":
-            credential.errors = 0
+            credential.errors = credential.looks = 0
         if said in {"auth", "payment", "server", "timeout"}:
             credential.errors += 1
             if said in {"auth", "payment"} or credential.errors >= 5:
-                credential.enabled, credential.recheck, credential.looks = False, now + 6 * SECOND_US, 0
+                credential.looks = max(credential.looks, 12) if said == "payment" else credential.looks
+                credential.enabled, credential.recheck = False, now + wait_s(credential.looks) * SECOND_US
 
     def reset(self, id_: str, counters: str, at: int, *, reactivate: bool) -> str:
         credential, now = self.credentials[id_], max(at, self.last)
@@ -183,15 +212,21 @@ class Model:
 
     def recheck(self, at: int, *, works: bool) -> list[str]:
         """All that are due are looked at, with one finding."""
-        now = max(at, self.last)
-        due = [each for each in self.credentials.values() if each.recheck is not None and each.recheck <= now]
+        now = at
+        due = [
+            each
+            for each in self.credentials.values()
+            if each.recheck is not None and (each.recheck <= now or each.recheck > now + 10_800 * SECOND_US)
+        ]
         due.sort(key=lambda each: (each.recheck, each.id))
         for each in due:
             if works:
+                looks = each.looks
                 self.cure(each)
+                each.looks = looks + 1
             else:
                 each.looks += 1
-                each.recheck = now + min(5 + 2**each.looks, 10_800) * SECOND_US
+                each.recheck = now + wait_s(each.looks) * SECOND_US
         return [each.id for each in due]
 
     def prune(self, at: int) -> None:

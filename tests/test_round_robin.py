@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.round_robin import Candidate, penalised, pick
+from ledger.round_robin import Candidate, effective, levelled, pick
 from tests.strategies import examples
 
 Weights = Mapping[str, int]
@@ -84,6 +84,37 @@ def test_the_lowest_priority_number_goes_first() -> None:
     assert picks(2, {"x": 1000}, currents, {"x": 1}) == "xx"
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(100, 10), (19, 1), (10, 1), (9, 1), (1, 1)])
-def test_a_penalty_leaves_a_tenth_and_never_nothing(weight: int, expected: int) -> None:
-    assert penalised(weight) == expected
+@examples(300)
+@given(st.lists(st.integers(1, 1_000_000), min_size=1, max_size=12), st.integers(0, 300), st.integers(1, 100))
+def test_after_any_edit_nobody_of_equal_weight_waits_long(weights: list[int], before: int, edited: int) -> None:
+    """Whatever was saved up under other weights: each has its turn within two cycles; nothing is lost or made."""
+    named = {chr(97 + n): weight for n, weight in enumerate(weights)}
+    currents: dict[str, int] = {}
+    picks(before, named, currents)
+    taken = picks(2 * len(weights), dict.fromkeys(named, edited), currents)
+    assert set(taken) == set(named)
+    assert sum(currents.values()) == 0
+
+
+@examples(300)
+@given(st.lists(st.integers(1, 1_000_000), min_size=1, max_size=30), st.integers(1, 300))
+def test_without_edits_nobody_is_let_off(weights: list[int], count: int) -> None:
+    named, currents = {str(n): weight for n, weight in enumerate(weights)}, dict[str, int]()
+    for _ in range(count):
+        picks(1, named, currents)
+        held = list(currents.values())
+        assert levelled(held, sum(weights)) == held
+
+
+@examples(300)
+@given(st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=12), st.integers(1, 10**6))
+def test_levelling_keeps_the_sum_and_the_order(currents: list[int], owed_max: int) -> None:
+    found, middle = levelled(currents, owed_max), sum(currents) // len(currents)
+    assert sum(found) == sum(currents)
+    assert min(found) >= middle - owed_max
+    assert all(after <= before for before, after in zip(currents, found, strict=True) if before > middle)
+
+
+@pytest.mark.parametrize("weight", [100, 19, 10, 9, 1])
+def test_a_penalty_leaves_a_tenth_of_any_weight(weight: int) -> None:
+    assert effective(weight, is_penalised=False) == 10 * effective(weight, is_penalised=True)

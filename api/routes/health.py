@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from litestar import Request, get
 from litestar.types import ASGIApp
 from msgspec import Struct
@@ -12,10 +13,11 @@ from api.metrics import registry
 from api.openapi import document, documented
 from api.respond import Answer, json
 from api.services import Services, services_of
-from ledger import status
+from ledger import lease_reads, status
 from ledger.database import DatabaseError
 from ledger.status import LedgerStatus
 from schema.errors import LedgerError
+from schema.times import SECOND_US
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -50,7 +52,8 @@ async def get_ready(request: AnyRequest) -> ASGIApp:
     details = None
     if caller is not None and caller.role in OPERATORS and found is not None:
         hashes = await services.state_hashes.get()
-        details = found.with_hashes(hashes)
+        ahead_us = await services.ledger.readers.run(lease_reads.ahead_us, services.clock())
+        details = msgspec.structs.replace(found.with_hashes(hashes), leases_ahead_s=ahead_us // SECOND_US)
     word = "ready" if is_ready else "unready"
     return json(Ready(status=word, details=details), 200 if is_ready else 503)
 

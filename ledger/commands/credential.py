@@ -138,13 +138,15 @@ def change(ws: WorkingSet, command: ChangeCredential) -> Decision:
 def _mended(ws: WorkingSet, before: Credential, after: Credential) -> list[RotationRow]:
     """Enabled by hand, or with another secret, it has not failed yet; out of use by hand, it is not looked at again."""
     row = ws.state.get(RotationRow, before.id)
-    if row is None:
+    is_resealed = after.secret != before.secret
+    is_switched = (after.enabled, after.disabled_reason) != (before.enabled, before.disabled_reason)
+    if row is None or not (is_switched or is_resealed):
         return []
-    if after.disabled_reason not in {None, "manual"}:
-        return [] if after.secret == before.secret else [credential_cure.forgiven(row, lease_choice.head_of(ws))]
-    if after.enabled == before.enabled and after.secret == before.secret:
-        return []
-    return [credential_cure.cured(row, lease_choice.head_of(ws))]
+    head = lease_choice.head_of(ws)
+    if is_resealed:
+        row = credential_cure.resealed(row, head)
+    by_error = after.disabled_reason not in {None, "manual"}
+    return [credential_cure.forgiven(row, head) if by_error else credential_cure.cured(row, head)]
 
 
 def _given(command: ChangeCredential) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -12,13 +13,18 @@ from ledger.credential_cure import restore
 from ledger.credential_event import Told
 from ledger.credential_health import recheck_delay_us
 from ledger.decision import Decision, WorkingSet, handles
-from ledger.lease_choice import head_of, now_of
-from ledger.lease_load import load_base
+from ledger.lease_choice import head_of
+from ledger.lease_load import DUE, due, load_base
 from ledger.lease_state import ROTATIONS, RotationRow
-from schema.lease import ClaimRechecks, RecheckCredential
+from schema.lease import ClaimRechecks, RecheckCredential, can_be_probed
 from schema.times import SECOND_US
 
 CLAIM_US = 60 * SECOND_US  # after which a look that nobody finished is somebody else's
+
+_CLAIMED = f"""SELECT r.* FROM credential_rotation r JOIN (
+    SELECT credential, row_number() OVER (PARTITION BY provider ORDER BY recheck_at_us, credential) AS nth
+    FROM credential_rotation WHERE {DUE} AND provider NOT IN (SELECT value FROM json_each(?))
+) due ON due.credential = r.credential WHERE due.nth <= ? ORDER BY r.recheck_at_us, r.credential LIMIT ?"""
 
 
 class Claim(Struct, frozen=True):
@@ -39,9 +45,9 @@ class Claimed(Struct, frozen=True):
 def _load_due(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ClaimRechecks]) -> None:
     (command,) = commands
     load_base(db, ws)
-    query = "SELECT * FROM credential_rotation WHERE recheck_at_us <= ? ORDER BY recheck_at_us, credential LIMIT ?"
-    now_us = now_of(ws, command.received_at_us)
-    found: list[Any] = db.execute(query, (now_us, command.limit)).fetchall()
+    now_us = command.received_at_us
+    busy = msgspec.json.encode(command.busy).decode()
+    found: list[Any] = db.execute(_CLAIMED, (*due(now_us), busy, command.per_provider, command.limit)).fetchall()
     ws.known = [RotationRow(*row) for row in found]
     ws.state.take(ROTATIONS, ws.known)
 
@@ -49,12 +55,12 @@ def _load_due(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ClaimReche
 @handles(ClaimRechecks, _load_due, alone=True)
 def claim(ws: WorkingSet, command: ClaimRechecks) -> Decision:
     """Each that is due is taken on for a while; what needs no look any more is let go."""
-    now_us = now_of(ws, command.received_at_us)
+    now_us = command.received_at_us
     state: list[Struct] = []
     claims: list[Claim] = []
     for row in ws.known:
         line, provider = _failed(ws, row.credential), ws.credentials.provider(row.provider)
-        if line is None or provider is None:
+        if line is None or provider is None or not can_be_probed(line.content.type, provider.base_url):
             state.append(replace(row, recheck_at_us=None, recheck_failures=0))
         else:
             state.append(replace(row, recheck_at_us=now_us + CLAIM_US))
@@ -81,7 +87,7 @@ def looked(ws: WorkingSet, command: RecheckCredential) -> Decision:
     row, line = ws.state.get(RotationRow, command.id), _failed(ws, command.id)
     if row is None or line is None or row.recheck_at_us != command.claim:
         return Decision([])
-    now_us = now_of(ws, command.received_at_us)
+    now_us = command.received_at_us
     told = Told(row, command.actor, now_us)
     if command.works:
         restore(told, line, head_of(ws), probed=True)

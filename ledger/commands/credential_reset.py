@@ -34,7 +34,7 @@ def reset(ws: WorkingSet, command: ResetCredential) -> Decision:
     if line is None:
         raise NotFound(f"there is no credential {command.id}")
     head, now_us, counters = head_of(ws), now_of(ws, command.received_at_us), command.reset.counters
-    told = Told(rotation_of(ws, line), command.actor, now_us)
+    told = Told(rotation_of(ws, line), command.actor, command.received_at_us)
     told.tell("reset", CredentialReset(id=command.id, counters=counters))
     if counters in {"all", "error"}:
         told.set(errors=0, penalised_until_us=0, cleared=head.sequence)

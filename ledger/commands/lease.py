@@ -9,13 +9,13 @@ from msgspec.structs import replace
 from ledger.credential_book import Line
 from ledger.credential_event import Told
 from ledger.decision import Decision, WorkingSet, handles
-from ledger.lease_choice import Choice, head_of, now_of, of_model, of_one_provider
+from ledger.lease_choice import Choice, Moment, head_of, moment_of, of_model, of_one_provider, rotation_of
 from ledger.lease_load import load_base, load_choice
-from ledger.lease_state import LEASES, LeaseHead, LeaseRow, RotationRow, UsageRow
+from ledger.lease_state import LEASES, ROTATIONS, LeaseHead, LeaseRow, RotationRow, UsageRow
 from schema.credential import CredentialQuotaExhausted, CredentialQuotaNear, QuotaKind
-from schema.errors import FieldError, IdConflict, NotFound
+from schema.errors import FieldError, IdConflict, LeaseEnded
 from schema.lease import LeaseCredential
-from schema.times import SECOND_US
+from schema.times import SECOND_US, format_time
 
 NEAR_PERCENT = 90
 QUOTAS: dict[str, QuotaKind] = {"day": "daily", "month": "monthly"}
@@ -31,54 +31,74 @@ class Lent(Struct, frozen=True):
 def _load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[LeaseCredential]) -> None:
     load_base(db, ws)
     ws.state.load(db, LEASES, [(command.id,) for command in commands])
+    known = [lease for command in commands if (lease := ws.state.get(LeaseRow, command.id)) is not None]
+    ws.state.load(db, ROTATIONS, [(lease.credential,) for lease in known])
     load_choice(db, ws, [command.wanted for command in commands], [command.received_at_us for command in commands])
 
 
 @handles(LeaseCredential, _load)
 def lease(ws: WorkingSet, command: LeaseCredential) -> Decision:
-    """The credential whose turn it is; one is taken from its quotas. The same id again gets the same lease."""
+    """The credential whose turn it is; one is taken from its quotas. The same id again gets a lease that is open."""
     known = ws.state.get(LeaseRow, command.id)
     if known is not None:
         return _repeated(ws, command, known)
-    now_us, wanted = now_of(ws, command.received_at_us), command.wanted
+    at, wanted = moment_of(ws, command.received_at_us), command.wanted
     if wanted.provider is not None:
-        choice = of_one_provider(ws, wanted.provider, now_us)
+        choice = of_one_provider(ws, wanted.provider, at)
     else:
-        choice = of_model(ws, wanted.model or "", now_us)
-    return _lent(head_of(ws), command, choice, now_us)
+        choice = of_model(ws, wanted.model or "", at)
+    return _lent(head_of(ws), command, choice, at)
 
 
 def _repeated(ws: WorkingSet, command: LeaseCredential, known: LeaseRow) -> Decision:
+    """The same lease, as long as it may still be used: a secret is not handed out again later, or by an old loan."""
     wanted = command.wanted
-    asked_us = known.leased_at_us + wanted.expires_in_s * SECOND_US
+    if command.app != known.app:
+        raise IdConflict("this id was used before for a lease")
     pairs = (
-        ("app", command.app, known.app), ("model", wanted.model, known.model),
+        ("model", wanted.model, known.model),
         ("provider", wanted.provider, known.provider if known.model is None else None),
-        ("expires_in_s", asked_us, known.expires_at_us),
-    )  # fmt: skip
+        ("expires_in_s", wanted.expires_in_s, known.expires_in_s),
+    )
     different = [name for name, again, first in pairs if again != first]
     if different:
         errors = tuple(FieldError(f"$.{name}", "differs from the first content") for name in different)
         raise IdConflict(f"this id was used before for a lease with other {', '.join(different)}", errors=errors)
-    line = ws.credentials.find(known.credential)
-    if line is None:
-        raise NotFound(f"credential {known.credential}, which this lease lent, was deleted")
-    return Decision([], report=Lent(known, line), repeated=True)
+    return Decision([], report=Lent(known, _still_lent(ws, known, command.received_at_us)), repeated=True)
 
 
-def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, now_us: int) -> Decision:
+def _still_lent(ws: WorkingSet, known: LeaseRow, now_us: int) -> Line:
+    """The credential of a lease that is open; raises LeaseEnded."""
+    if known.outcome is not None:
+        raise LeaseEnded(f"the lease was reported as {known.outcome}")
+    if now_us >= known.expires_at_us:
+        raise LeaseEnded(f"the lease expired at {format_time(known.expires_at_us)}")
+    line, provider = ws.credentials.find(known.credential), ws.credentials.provider(known.provider)
+    if line is None or provider is None:
+        raise LeaseEnded(f"credential {known.credential}, which this lease lent, was deleted")
+    row = rotation_of(ws, line)
+    if not (line.content.enabled and provider.enabled) or row.failed:
+        raise LeaseEnded(f"credential {known.credential}, which this lease lent, is disabled")
+    if known.sequence <= row.resealed:
+        raise LeaseEnded(f"credential {known.credential}, which this lease lent, has another secret now")
+    return line
+
+
+def _lent(head: LeaseHead, command: LeaseCredential, choice: Choice, at: Moment) -> Decision:
     credential, currents = choice.taken.line.content, choice.pick.currents
-    told = Told(choice.taken.rotation, command.actor, now_us)
-    told.set(current=currents[credential.id], last_leased_us=now_us)
+    told = Told(choice.taken.rotation, command.actor, at.clock_us)
+    told.set(current=currents[credential.id], last_leased_us=at.clock_us)
     day = _taken(told, choice.taken.day, credential.daily_limit)
     month = _taken(told, choice.taken.month, credential.monthly_limit)
+    expires_in_s = command.wanted.expires_in_s
     row = LeaseRow(
         command.id, head.sequence + 1, credential.id, credential.provider, command.wanted.model, command.app,
-        command.actor, now_us, now_us + command.wanted.expires_in_s * SECOND_US, day.period, month.period,
+        command.actor, at.period_us, at.clock_us + expires_in_s * SECOND_US, day.period, month.period,
+        expires_in_s=expires_in_s,
     )  # fmt: skip
     others = [_turned(each, currents) for each in choice.others]
     state: list[Struct] = [
-        replace(head, sequence=row.sequence, last_us=now_us),
+        replace(head, sequence=row.sequence, last_us=at.period_us),
         row,
         told.rotation,
         *others,

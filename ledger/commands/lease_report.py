@@ -8,14 +8,14 @@ from msgspec.structs import replace
 
 from ledger.credential_book import Line
 from ledger.credential_event import Told
-from ledger.credential_health import EFFECTS, ERRORS_MAX, Effect, cool_down_us, penalty_us, recheck_delay_us
+from ledger.credential_health import EFFECTS, ERRORS_MAX, Effect, cool_down_us, first_look, penalty_us, recheck_delay_us
 from ledger.decision import Decision, WorkingSet, handles
-from ledger.lease_choice import now_of
+from ledger.lease_choice import is_cooling, is_penalised
 from ledger.lease_load import load_base, load_ended
 from ledger.lease_state import LeaseRow, ProviderRotationRow, RotationRow, UsageRow
 from schema.credential import Credential, CredentialDisabled, CredentialPenalised, DisabledReason
 from schema.errors import AlreadyReported, NotFound
-from schema.lease import Outcome, ReportLease
+from schema.lease import Outcome, ReportLease, can_be_probed
 from schema.times import format_time
 
 REASONS: dict[Outcome, DisabledReason] = {
@@ -44,7 +44,7 @@ def report(ws: WorkingSet, command: ReportLease) -> Decision:
         if (lease.outcome, lease.retry_after_s) != (said.outcome, said.retry_after_s):
             raise AlreadyReported(f"the lease was reported as {lease.outcome}")
         return Decision([], report=Reported(lease), repeated=True)
-    now_us, effect = now_of(ws, command.received_at_us), EFFECTS[said.outcome]
+    now_us, effect = command.received_at_us, EFFECTS[said.outcome]
     ended = replace(lease, outcome=said.outcome, retry_after_s=said.retry_after_s, reported_at_us=now_us)
     told = _judged(ws, ended, effect, command.actor, now_us)
     state: list[Struct] = [ended, told.rotation, *_counted(ws, lease, said.outcome, effect)]
@@ -61,36 +61,44 @@ def _judged(ws: WorkingSet, lease: LeaseRow, effect: Effect, actor: str, now_us:
         return told
     if effect.penalises:
         _penalise(told, lease.retry_after_s)
-    if not line.content.enabled or row.recheck_at_us is not None:
+    if not line.content.enabled or row.failed:
         return told
-    if effect.clears and row.errors:
-        told.set(errors=0)
+    if effect.clears:
+        told.set(errors=0, recheck_failures=0)
     if effect.counts or effect.disables:
         told.set(errors=row.errors + 1)
     if effect.disables or (effect.counts and told.rotation.errors >= ERRORS_MAX):
         assert lease.outcome is not None
-        _disable(told, line, REASONS[lease.outcome])
+        provider = ws.credentials.provider(lease.provider)
+        is_probed = provider is not None and can_be_probed(line.content.type, provider.base_url)
+        _disable(told, line, lease.outcome, is_probed=is_probed)
     return told
 
 
 def _penalise(told: Told, retry_after_s: int | None) -> None:
     """Less traffic for a while; the journal hears of its beginning."""
     until_us, before_us = told.now_us + penalty_us(retry_after_s), told.rotation.penalised_until_us
-    told.set(penalised_until_us=max(until_us, before_us))
-    if before_us <= told.now_us:
+    if until_us == told.now_us:
+        return
+    was_penalised = is_penalised(told.rotation, told.now_us)
+    told.set(penalised_until_us=max(until_us, before_us) if was_penalised else until_us)
+    if not was_penalised:
         data = CredentialPenalised(
             id=told.rotation.credential, until=format_time(until_us), retry_after_s=retry_after_s
         )
         told.tell("penalise", data)
 
 
-def _disable(told: Told, line: Line, reason: DisabledReason) -> None:
+def _disable(told: Told, line: Line, outcome: Outcome, *, is_probed: bool) -> None:
     """Out of use until it is looked at again and works, or someone enables it."""
     fields = {name: getattr(line.content, name) for name in Credential.__struct_fields__}
-    fields |= {"enabled": False, "disabled_reason": reason}
+    fields |= {"enabled": False, "disabled_reason": REASONS[outcome]}
     data = CredentialDisabled(**fields, replaces=line.position, errors=told.rotation.errors)
     told.tell("disable", data, line.position)
-    told.set(recheck_at_us=told.now_us + recheck_delay_us(0), recheck_failures=0)
+    told.set(failed=True)
+    if is_probed:
+        looks = first_look(outcome, told.rotation.recheck_failures)
+        told.set(recheck_at_us=told.now_us + recheck_delay_us(looks), recheck_failures=looks)
 
 
 def _counted(ws: WorkingSet, lease: LeaseRow, outcome: Outcome, effect: Effect) -> list[UsageRow]:
@@ -110,4 +118,6 @@ def _cooled(ws: WorkingSet, provider: str, effect: Effect, now_us: int) -> Provi
         return ProviderRotationRow(provider)
     row = ws.state.get(ProviderRotationRow, provider) or ProviderRotationRow(provider)
     failures = row.failures + 1
-    return ProviderRotationRow(provider, failures, max(row.cool_until_us, now_us + cool_down_us(failures)))
+    until_us = now_us + cool_down_us(failures)
+    until_us = max(row.cool_until_us, until_us) if is_cooling(row, now_us) else until_us
+    return ProviderRotationRow(provider, failures, until_us)
