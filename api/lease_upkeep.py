@@ -4,12 +4,12 @@ What is due is in the ledger, so a restart loses nothing; a look is claimed firs
 """
 
 import asyncio
-from typing import Protocol
 
 import structlog
 
 from api import lending
 from api.services import Services
+from api.vendor import CredentialProbe
 from ledger import lease_reads
 from ledger.commands.credential_recheck import Claim, Claimed
 from ledger.commands.lease_prune import Pruned
@@ -21,14 +21,6 @@ log = structlog.get_logger()
 CLAIMS_MAX = 16
 PRUNE_INTERVAL_S = 60.0
 PRUNED_AT_ONCE_MAX = 1_000
-
-
-class CredentialProbe(Protocol):
-    """Looks whether a vendor takes a credential."""
-
-    async def works(self, target: ProbeTarget) -> bool:
-        """Whether it does. Must end by itself within half a minute; what it raises counts as no."""
-        ...
 
 
 async def recheck_forever(services: Services, probe: CredentialProbe | None) -> None:

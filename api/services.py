@@ -9,6 +9,7 @@ from api.rerater import Rerater
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
+from api.vendor import CredentialProbe, Vendors
 from ledger.estimate import Estimator
 from ledger.ledger import Ledger
 from ledger.price_list import PriceListSource
@@ -25,6 +26,7 @@ class Services:
         settings: ApiSettings,
         clock: Callable[[], int],
         price_list: PriceListSource | None = None,
+        probe: CredentialProbe | None = None,
     ) -> None:
         self.ledger = ledger
         self.settings = settings
@@ -35,6 +37,9 @@ class Services:
         self.price_list = price_list
         # When each provider's prices were last looked at by this process, whether or not that changed any.
         self.prices_tried_us: dict[str, int] = {}
+        self.vendors = Vendors(probe, clock)
+        # When each provider's own list of models is due, as this process knows.
+        self.models_due_us: dict[str, int] = {}
         self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
 

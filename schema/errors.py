@@ -215,6 +215,21 @@ class AlreadyReported(LedgerError):
     hint = "A lease ends once; the first report stands."
 
 
+class TooManyRequests(LedgerError):
+    """This was asked for too often."""
+
+    code = "too_many_requests"
+    hint = "Wait as long as Retry-After says."
+    retryable = True
+
+
+class VendorFailed(LedgerError):
+    """The vendor did not give what it was asked for."""
+
+    code = "vendor_failed"
+    hint = "The detail is what it said; POST /v1/providers/{provider_id}/test tries a credential alone."
+
+
 class Overloaded(LedgerError):
     """The queue is full; nothing of this request was stored."""
 
