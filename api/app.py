@@ -14,12 +14,15 @@ from api import lease_upkeep, model_following, price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
+    call_export,
     correction,
     credential,
+    dashboard,
     estimate,
     event,
     health,
     lease,
+    live_call,
     model,
     model_call,
     model_call_stat,
@@ -30,6 +33,7 @@ from api.routes import (
     provider,
     provider_test,
     rerate,
+    session,
     usage_log,
 )
 from api.services import SERVICES, Services
@@ -59,29 +63,36 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *price_list.ROUTES,
     *usage_log.ROUTES,
     *estimate.ROUTES,
+    *call_export.ROUTES,
     *event.ROUTES,
+    *live_call.ROUTES,
     *health.ROUTES,
+    *session.ROUTES,
+    *dashboard.ROUTES,
 )
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what one process is put together from
     ledger: Ledger,
     settings: ApiSettings,
     clock: Callable[[], int],
     prices: PriceListSource | None = None,
     probe: lease_upkeep.CredentialProbe | None = None,
+    *,
+    session_secret: bytes | None = None,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
     `prices` is the list that providers can follow; without one, nothing is synced. `probe` looks at credentials that
     errors disabled, and asks vendors for their models; without one, credentials are enabled by hand, no connection
     is tested and no vendor's list followed.
+    `session_secret` signs the dashboard's sessions; without one, nobody signs in.
     """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock, prices, probe)
+        services = Services(ledger, settings, clock, prices, session_secret=session_secret, probe=probe)
         app.state[SERVICES] = services
         work = (
             _sweep_forever(services),

@@ -8,7 +8,7 @@ from typing import Any
 from litestar import Request
 from litestar.types import Scope
 
-from api.services import services_of
+from api.services import Services, services_of
 from projections.key import KeyRecord
 from schema.errors import Forbidden, Unauthenticated
 from schema.key import Principal, Role
@@ -22,6 +22,7 @@ OPERATORS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard"})
 TRAIL_READERS: frozenset[Role] = frozenset({"admin", "auditor", "app"})
 READERS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard", "app"})
 
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 KEY_PREFIX = "ulk"
 KEY_CHARS_MAX = 128
@@ -54,10 +55,34 @@ def principal_of(request: Request[Any, Any, Any]) -> Principal:
     return principal
 
 
+def caller(services: Services, scope: Scope) -> Principal:
+    """Who is calling: by the Authorization header where there is one, else by the session that the cookie names.
+
+    Raises Unauthenticated; and Forbidden where a session is to change something and the request is not our own page's:
+    a browser sends a cookie whoever made it ask, but a header only who has the key.
+    """
+    given = header(scope, b"authorization")
+    if given is not None or header(scope, b"cookie") is None:
+        return authenticate(services.keys.find, given)
+    principal = services.sessions.principal(scope)
+    if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+        require_same_origin(scope)
+    return principal
+
+
+def require_same_origin(scope: Scope) -> None:
+    """Raise Forbidden unless the browser says that a page of this very service asks."""
+    site = header(scope, b"sec-fetch-site")
+    origin, host = header(scope, b"origin") or b"", header(scope, b"host") or b""
+    ours = bool(host) and origin.partition(b"://")[2] == host
+    if not (ours if site is None else site == b"same-origin"):
+        raise Forbidden("this request does not come from a page of this service")
+
+
 def known_caller(request: Request[Any, Any, Any]) -> Principal | None:
-    """Who is calling a route that is open to anyone; None without a valid key."""
+    """Who is calling a route that is open to anyone; None without a valid key or session."""
     try:
-        return authenticate(services_of(request.app).keys.find, header(request.scope, b"authorization"))
+        return caller(services_of(request.app), request.scope)
     except Unauthenticated:
         return None
 

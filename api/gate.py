@@ -10,7 +10,7 @@ from typing import Any
 from litestar import Request
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import ANYONE, ROLES, authenticate, header
+from api.auth import ANYONE, ROLES, caller
 from api.services import services_of
 from schema.errors import Forbidden
 
@@ -34,7 +34,7 @@ def _admit(scope: Scope) -> None:
         raise Forbidden("this route allows no role")
     if roles == ANYONE:
         return
-    principal = authenticate(services_of(scope["litestar_app"]).keys.find, header(scope, b"authorization"))
+    principal = caller(services_of(scope["litestar_app"]), scope)
     if principal.role not in roles:
         raise Forbidden(f"role {principal.role} may not do this")
     scope["auth"] = principal

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api.auth import ANYONE, ROLES, Role
 from api.problems import PROBLEM_JSON, Problem
@@ -31,6 +31,8 @@ _PATH_TYPES: dict[str, Any] = {
     "lease_id": ClientId,
     "rate_id": ClientId,
     "rerate_id": ClientId,
+    "version": Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z", description="A digest.")],
+    "name": Annotated[str, Meta(pattern=r"^[a-z_.]{1,64}\Z", description="A file of the dashboard.")],
 }
 
 Roles = frozenset[Role] | str

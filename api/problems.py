@@ -33,6 +33,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.AlreadyReported: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
+    errors.LinkSpent: 410,
     errors.LastActiveCredential: 409,
     errors.LimitReached: 409,
     errors.SecretUnreadable: 500,

@@ -4,7 +4,7 @@ An unknown or repeated parameter is refused: a mistyped filter must not select e
 """
 
 from collections import Counter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,7 +17,7 @@ from schema.correction import Basis
 from schema.errors import FieldError, InvalidInput
 from schema.ids import AppId, Name
 from schema.model_call import QUANTITY_MAX, CallType, Status
-from schema.model_call_query import DIMENSIONS, CallFilter, Dimension, Granularity, StatQuery
+from schema.model_call_query import DIMENSIONS, CallFilter, Dimension, Granularity, Ranking, StatQuery
 from schema.times import TimeText, parse_time
 
 Q = TypeVar("Q", bound=Struct)
@@ -26,6 +26,8 @@ PARAMETERS_MAX = 50
 
 Limit = Annotated[int, Meta(ge=1, description="Rows a page; over 1,000 means 1,000.")]
 Cursor = Annotated[str, Meta(max_length=1_000)]
+Zone = Annotated[str, Meta(max_length=64, description="An IANA zone.", examples=["UTC"])]
+Top = Annotated[int, Meta(ge=1, le=1_000, description="So many groups apart; the rest is added up as one.")]
 Position = Annotated[int, Meta(ge=0, le=2**62, description="A position in the journal.")]
 
 
@@ -59,9 +61,36 @@ class StatParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
     """Statistics. `group_by` is a comma-separated list."""
 
     granularity: Granularity = "total"
-    timezone: Annotated[str, Meta(max_length=64, description="An IANA zone.", examples=["UTC"])] = "UTC"
+    timezone: Zone = "UTC"
     group_by: Annotated[str, Meta(max_length=200, examples=["model,app"])] = ""
     fill: bool = False
+    compare: (
+        Annotated[Literal["previous"], Meta(description="Adds the totals of the range of equal length just before.")]
+        | None
+    ) = None
+    top: Top | None = None
+    top_by: Annotated[Ranking, Meta(description="What makes a group one of the top.")] = "calls"
+
+
+class ErrorParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
+    """Failed calls."""
+
+    granularity: Granularity = "total"
+    timezone: Zone = "UTC"
+    top: Top = 10
+
+
+class ExportParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
+    """Calls as a file. With `position`, those that were known there."""
+
+    position: Position | None = None
+
+
+class LiveParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which app's calls, and after which position; without one, from now on."""
+
+    app: AppId | None = None
+    after: Position | None = None
 
 
 class AppParams(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -154,6 +183,9 @@ def stat_query(request: Request[Any, Any, Any], params: StatParams) -> StatQuery
         timezone=params.timezone,
         group_by=_dimensions(params.group_by),
         fill=params.fill,
+        compare=params.compare is not None,
+        top=params.top,
+        top_by=params.top_by,
     )
 
 

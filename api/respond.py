@@ -10,6 +10,8 @@ from api.metrics import count_response
 _encode = msgspec.json.Encoder().encode
 
 JSON = "application/json"
+# Events go out as they come: nobody keeps them, no proxy collects them.
+STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class Answer:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from litestar import Litestar
 
+from api.assets import Assets
 from api.known_keys import KnownKeys
 from api.rerater import Rerater
+from api.session import Sessions
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
@@ -20,18 +22,23 @@ SERVICES = "services"
 class Services:
     """The open ledger and what serves it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one process is put together from
         self,
         ledger: Ledger,
         settings: ApiSettings,
         clock: Callable[[], int],
         price_list: PriceListSource | None = None,
+        *,
+        session_secret: bytes | None = None,
         probe: CredentialProbe | None = None,
     ) -> None:
         self.ledger = ledger
         self.settings = settings
         self.clock = clock
         self.keys = KnownKeys(ledger.path)
+        self.sessions = Sessions(session_secret, settings.session_lifetime_us, clock, self.keys.find)
+        self.assets = Assets()
+        self.exports = 0  # that are on their way
         self.rerater = Rerater(ledger, clock, settings.rating_policy)
         self.tail = Tail(ledger.readers, settings)
         self.price_list = price_list

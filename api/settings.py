@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from schema.credential import TIMEZONE_DEFAULT
 from schema.model_call import DEFAULT_POLICY, RatingPolicy
-from schema.times import SECOND_US
+from schema.times import HOUR_US, SECOND_US
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
@@ -15,6 +15,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     recheck_interval_s: float = 1.0
     sse_heartbeat_s: float = 15.0
     sse_streams_max: int = 100
+    session_lifetime_us: int = 12 * HOUR_US
     body_bytes_max: int = 16 * 1024 * 1024
     batch_items_max: int = 10_000
     rating_policy: RatingPolicy = DEFAULT_POLICY

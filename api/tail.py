@@ -5,7 +5,7 @@ holds one bounded page; how fast it reads decides when it gets the next.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import structlog
 
@@ -21,6 +21,9 @@ PAGE_EVENTS_MAX = 64  # at most 4 MiB that a reader who has stopped reading keep
 RETRY_MS = 1_000
 HEARTBEAT = b": heartbeat\n\n"
 
+Chunk = tuple[bytes, int]
+Next = Callable[[int], Awaitable[Chunk]]
+
 
 class Tail:
     """The followers of one process."""
@@ -34,15 +37,18 @@ class Tail:
         self._watcher: asyncio.Task[None] | None = None
         self._stopped = False
 
-    async def open(self, after: int) -> AsyncGenerator[bytes, None]:
-        """A stream that has begun, and so is counted; raises Overloaded where there are as many as allowed."""
+    async def open(self, after: int, next_: Next | None = None) -> AsyncGenerator[bytes, None]:
+        """A stream that has begun, and so is counted; raises Overloaded where there are as many as allowed.
+
+        `next_` makes bytes of what comes after a position and tells up to where; by default of the entries.
+        """
         if self.streams >= self.settings.sse_streams_max:
             raise Overloaded(f"{self.streams} streams are open, the limit", retry_after_s=5)
-        stream = self.follow(after)
+        stream = self.follow(after, next_ or self._next)
         await anext(stream)
         return stream
 
-    async def follow(self, after: int) -> AsyncGenerator[bytes, None]:
+    async def follow(self, after: int, next_: Next) -> AsyncGenerator[bytes, None]:
         """Everything after a position, then what comes, as SSE bytes; a heartbeat when nothing does.
 
         The first item is empty: with it the follower is counted, until the stream ends or is let go.
@@ -52,7 +58,7 @@ class Tail:
             yield b""
             yield f"retry: {RETRY_MS}\n\n".encode()
             while not self._stopped:
-                chunk, after = await self._next(after)
+                chunk, after = await next_(after)
                 if chunk:
                     yield chunk
                 elif not await self._grown(after):
@@ -60,7 +66,7 @@ class Tail:
         finally:
             self.streams -= 1
 
-    async def _next(self, after: int) -> tuple[bytes, int]:
+    async def _next(self, after: int) -> Chunk:
         """The next events as SSE, and the position of the last one."""
         page = await self.readers.run(journal.page, after, PAGE_EVENTS_MAX)
         lines = page.lines

@@ -10,13 +10,16 @@ from ledger.rate_book import RateBook
 from ledger.rerate import advanced, judge, next_batch
 from projections import rerate as rerates
 from projections.engine import require
+from projections.model_call import first_position
+from projections.model_call_error import ErrorQuery, read_errors
 from projections.model_call_list import NEWEST, TIME_MAX_US, find_call, list_calls
 from projections.model_call_stat_read import read_stats
+from projections.name import CALL_EVENTS
 from projections.rerate import RerateRow
 from schema.entry import Recorded
 from schema.errors import InvalidInput, NotFound
 from schema.model_call import NOUN, RatingPolicy, source_of
-from schema.model_call_query import CallFilter, StatQuery, Stats
+from schema.model_call_query import CallErrors, CallFilter, StatQuery, Stats
 from schema.model_call_view import CallRow, ModelCallView, view
 from schema.paging import Page, decode_cursor, encode_cursor
 from schema.rerate import Amounts, Progress, RerateStarted, RerateView
@@ -30,18 +33,23 @@ KeyPart = Annotated[int, Meta(ge=0, le=TIME_MAX_US)]
 
 def model_calls(db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int) -> Page[ModelCallView]:
     """A page of calls, newest first. Raises Rebuilding, InvalidInput for a bad cursor."""
-    found, next_cursor = _calls(db, call_filter, cursor, limit)
+    found, next_cursor = calls_page(db, call_filter, cursor, limit)
     return Page(items=[view(recorded, row) for recorded, row in found], next_cursor=next_cursor)
 
 
 def usage_logs(db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int) -> Page[UsageLog]:
     """A page of finished calls with their costs, newest first. Raises as `model_calls`."""
-    found, next_cursor = _calls(db, call_filter, cursor, limit, finished=True)
+    found, next_cursor = calls_page(db, call_filter, cursor, limit, finished=True)
     return Page(items=[usage_log(recorded, row) for recorded, row in found], next_cursor=next_cursor)
 
 
-def _calls(
-    db: apsw.Connection, call_filter: CallFilter, cursor: str | None, limit: int, *, finished: bool = False
+def calls_page(
+    db: apsw.Connection,
+    call_filter: CallFilter,
+    cursor: str | None,
+    limit: int,
+    *,
+    finished: bool = False,
 ) -> tuple[list[tuple[Recorded, CallRow]], str | None]:
     """Calls with the events that tell them, and the cursor to go on by."""
     require(db, journal.head_position(db), "model_calls", "names")
@@ -56,6 +64,24 @@ def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:
     """Statistics, fresh to the last call. Raises Rebuilding, InvalidInput."""
     require(db, journal.head_position(db), "model_calls", "model_call_stats", "names")
     return read_stats(db, query)
+
+
+def model_call_errors(db: apsw.Connection, query: ErrorQuery) -> CallErrors:
+    """Failed calls by reason. Raises Rebuilding, InvalidInput."""
+    require(db, journal.head_position(db), "model_calls", "names")
+    return read_errors(db, query)
+
+
+def changed_calls(db: apsw.Connection, after: int, limit: int, app: str | None) -> tuple[list[ModelCallView], int]:
+    """The calls that the next events after a position are about, each as it is now, and the position to go on after."""
+    require(db, journal.head_position(db), "model_calls")
+    events = journal.read(db, after, limit)
+    told = ((event, event.data) for event in events if isinstance(event.data, CALL_EVENTS))
+    positions = dict.fromkeys(first_position(event, data) for event, data in told if app in {None, data.app})
+    rows = [find_call(db, position) for position in positions]
+    latest = journal.at(db, [row.event_position for row in rows])
+    calls = [view(event, row) for event, row in zip(latest, rows, strict=True)]
+    return calls, events[-1].position if events else after
 
 
 def model_call(db: apsw.Connection, app: str | None, id_: str) -> ModelCallView:

@@ -64,6 +64,7 @@ def api_settings(settings: Settings) -> ApiSettings:
     return ApiSettings(
         call_timeout_us=round(settings.call_timeout_s * SECOND_US),
         sse_heartbeat_s=settings.sse_heartbeat_s,
+        session_lifetime_us=round(settings.session_lifetime_s * SECOND_US),
         sse_streams_max=settings.sse_streams_max,
         sweep_interval_s=settings.sweep_interval_s,
         rating_policy=rating_policy(settings),

@@ -8,23 +8,27 @@ import httpx
 from msgspec import Struct
 
 from ledger.ledger import Ledger
-from ops import keys, master_key
+from ledger.price_list import command, followers, selected
+from ops import keys, master_key, sign_in
 from ops.bootstrap import clock_us, opened
 from ops.call_import import client, import_calls, into_ledger
 from ops.initialise import add_key
 from ops.keys import NewKey
+from ops.price_list import installed
 from ops.sample_traffic import Traffic
-from ops.serve import serve
+from ops.serve import serve, url
 from ops.settings import Settings
 from schema.times import DAY_US, SECOND_US
 
 SEED = 2026
 APPS = ("support-bot", "code-assistant", "search", "review-bot")
+PROVIDERS = ("openai", "anthropic", "google", "mistral")
 HISTORY_US = 2 * DAY_US
 HISTORY_CALLS = 20_000
 CALLS_PER_SECOND = 4
 REQUEST_TIMEOUT_S = 5
 STOP_TIMEOUT_S = 5
+LINK_LIFETIME_S = 3_600
 
 Tell = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -37,6 +41,7 @@ class Demo(Struct, frozen=True):
     admin: NewKey
     apps: dict[str, NewKey]
     history_calls: int
+    link: str
 
 
 def prepare(settings: Settings, progress: Progress, *, history_calls: int = HISTORY_CALLS) -> Demo:
@@ -44,13 +49,23 @@ def prepare(settings: Settings, progress: Progress, *, history_calls: int = HIST
     settings.directory.mkdir(parents=True, exist_ok=True)
     master_key.ensure(settings)
     with opened(settings) as ledger:
+        _set_prices(ledger)
         admin = keys.new_key()
         add_key(ledger, keys.command(admin, "admin", clock_us(), name="demo"))
         apps = {app: keys.new_key() for app in APPS}
         for app, key in apps.items():
             add_key(ledger, keys.command(key, "app", clock_us(), app=app, name="demo"))
         loaded = _load_history(ledger, history_calls, progress)
-    return Demo(settings, admin, apps, loaded)
+        link = sign_in.link(settings, ledger, url(settings), admin.id, LINK_LIFETIME_S)
+    return Demo(settings, admin, apps, loaded, link)
+
+
+def _set_prices(ledger: Ledger) -> None:
+    """The market's prices, before the first call: so the calls have costs."""
+    listed, offers = installed().load()
+    offered = {each.id: each for each in offers}
+    for follower in selected(ledger.readers.now(followers, offered), offered, PROVIDERS):
+        ledger.execute_one_now(command(keys.ACTOR, clock_us(), listed, follower, offered))
 
 
 def _load_history(ledger: Ledger, calls: int, progress: Progress) -> int:
@@ -107,6 +122,8 @@ def welcome(demo: Demo, address: str) -> str:
     header = f"-H 'Authorization: Bearer {demo.admin.text}'"
     lines = (
         f"Usage Ledger demo: {address}",
+        f"  sign in   {demo.link}",
+        "            (once, within the hour; later with the admin key)",
         f"  data      {demo.settings.directory} ({demo.history_calls} sample calls loaded, more arriving)",
         f"  admin key {demo.admin.text}",
         "",

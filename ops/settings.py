@@ -37,6 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     quota_timezone: Text
     queue_commands_max: Positive
     queue_bytes_max: Positive
+    session_lifetime_s: Seconds
     sse_heartbeat_s: Seconds
     sse_streams_max: Annotated[int, Meta(ge=0, le=100_000)]
     log_level: Literal["debug", "info", "warning", "error"]
@@ -109,6 +110,7 @@ SETTINGS = (
         str(QUEUE_BYTES_MAX),
         "Bytes of request bodies that may wait for the writer of a worker; beyond it, requests get 503.",
     ),
+    Setting("session_lifetime_s", "43200", "Seconds after which the dashboard asks to sign in again."),
     Setting("sse_heartbeat_s", "15", "Seconds between heartbeats on a quiet event stream."),
     Setting("sse_streams_max", "100", "Event streams that a worker serves at once; beyond it, requests get 503."),
     Setting("log_level", "info", "Least level that is logged: debug, info, warning, error."),

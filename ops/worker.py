@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 
+import structlog
 from litestar import Litestar
 
 from api.app import create_app as create_api
@@ -19,9 +20,13 @@ from ops import logs
 from ops.bootstrap import api_settings, clock_us, make_ledger
 from ops.credential_probe import ModelListProbe
 from ops.price_list import installed
-from ops.settings import load
+from ops.settings import Settings, load
+from ops.sign_in import session_secret
+from schema.errors import SecretUnreadable
 
 GC_THRESHOLD = 50_000
+
+log = structlog.get_logger()
 
 
 def create_app() -> Litestar:
@@ -29,13 +34,25 @@ def create_app() -> Litestar:
     settings = load(os.environ)
     logs.configure(settings.log_level, settings.log_format)
     _calm_the_collector()
-    app = create_api(make_ledger(settings), api_settings(settings), clock_us, installed(), ModelListProbe())
+    sessions = _session_secret(settings)
+    app = create_api(
+        make_ledger(settings), api_settings(settings), clock_us, installed(), ModelListProbe(), session_secret=sessions
+    )
     if multiprocessing.parent_process() is not None:
         # SIGTERM waits until there is a handler that will not lose it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         _stop_with_parent()
         app.on_startup.append(_end_streams_first)
     return app
+
+
+def _session_secret(settings: Settings) -> bytes | None:
+    """Without a master key the service does what needs none; signing in to the dashboard is not of that."""
+    try:
+        return session_secret(settings)
+    except SecretUnreadable as error:
+        log.warning("nobody_signs_in", code=error.code)
+        return None
 
 
 def _calm_the_collector() -> None:

@@ -49,6 +49,8 @@ def conditions(call_filter: CallFilter, dimensions: dict[Dimension, int]) -> lis
         found.append(("trace_id = ?", (call_filter.trace_id,)))
     if call_filter.min_duration_ms is not None:
         found.append(("duration_ms >= ?", (call_filter.min_duration_ms,)))
+    if call_filter.until is not None:
+        found.append(("position <= ?", (call_filter.until,)))
     if call_filter.q is not None:
         text = _lower(call_filter.q)
         places = " OR ".join(f"instr(lower(coalesce({column}, '')), ?)" for column in _SEARCHED)

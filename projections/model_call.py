@@ -118,7 +118,7 @@ def _row(event: Recorded, data: ModelCallEvent | ModelCallCorrected, names: tupl
     error = finished.error if finished else None
     rating = rating_of(data)
     return [
-        _first_position(event, data),
+        first_position(event, data),
         event.position,
         data.id or "",
         *names,
@@ -141,7 +141,8 @@ def _row(event: Recorded, data: ModelCallEvent | ModelCallCorrected, names: tupl
     ]
 
 
-def _first_position(event: Recorded, data: CallEvent) -> int:
+def first_position(event: Recorded, data: CallEvent) -> int:
+    """The position that a call is known by: its first event's."""
     if isinstance(data, _FIRST):
         return event.position
     return data.started if isinstance(data, _LATER) else data.recorded
@@ -156,7 +157,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
         if isinstance(data, ModelCallRecorded):
             rows[event.position] = _recorded_row(event, data, names)
             continue
-        position = _first_position(event, data)
+        position = first_position(event, data)
         if not isinstance(data, CHANGED):
             rows[position] = _row(event, data, names)
             continue

@@ -36,14 +36,19 @@ def find_call(db: apsw.Connection, position: int) -> CallRow:
 
 
 def list_calls(
-    db: apsw.Connection, call_filter: CallFilter, below: Key, limit: int, *, finished: bool = False
+    db: apsw.Connection,
+    call_filter: CallFilter,
+    below: Key,
+    limit: int,
+    *,
+    finished: bool = False,
 ) -> CallRows:
     """Calls below a key (start in microseconds, position) that match, at most `limit`; `finished` ones, or all."""
     dimensions = dimension_ids(db, call_filter)
     if dimensions is None:
         return CallRows([], None)
     where, bound = all_of([*conditions(call_filter, dimensions), *([FINISHED] if finished else [])])
-    scan, scan_bound = _scan(call_filter, below)
+    scan, scan_bound = scan_of(call_filter, below, SCAN_ROWS_MAX)
     query = (
         f"SELECT started_at_us, {', '.join(CallRow.__struct_fields__)} FROM ({scan}) WHERE {where} "
         "ORDER BY started_at_us DESC, position DESC LIMIT ?"
@@ -55,8 +60,8 @@ def list_calls(
     return CallRows(found, _end_of_scan(db, scan, scan_bound))
 
 
-def _scan(call_filter: CallFilter, below: Key) -> tuple[str, tuple[Value, ...]]:
-    """The next rows in time order that a page may look at."""
+def scan_of(call_filter: CallFilter, below: Key, rows_max: int) -> tuple[str, tuple[Value, ...]]:
+    """The next rows in time order, newest first, that a page may look at."""
     from_us = 0 if call_filter.from_us is None else call_filter.from_us
     to_us = TIME_MAX_US if call_filter.to_us is None else call_filter.to_us
     parts = [
@@ -65,7 +70,7 @@ def _scan(call_filter: CallFilter, below: Key) -> tuple[str, tuple[Value, ...]]:
         for table, which in sources(call_filter.basis)
     ]
     order = "ORDER BY started_at_us DESC, position DESC LIMIT ?5"
-    return f"{' UNION ALL '.join(parts)} {order}", (from_us, to_us, *below, SCAN_ROWS_MAX)
+    return f"{' UNION ALL '.join(parts)} {order}", (from_us, to_us, *below, rows_max)
 
 
 def _end_of_scan(db: apsw.Connection, scan: str, bound: tuple[Value, ...]) -> Key | None:

@@ -7,11 +7,13 @@ from zoneinfo import ZoneInfo
 
 import apsw
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
 from projections.bulk import Value
 from projections.call_filter import FINISHED, Condition, all_of, conditions, dimension_ids, id_names, sources
 from projections.model_call_stat import DIMENSIONS, FROM_CALLS, MEASURES, ROLLUPS, Rollup, tail
+from projections.model_call_stat_top import OTHERS, Cell, Sums, merged
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
@@ -23,8 +25,6 @@ SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands an
 
 _CREDIT_E10 = 10**COST_DECIMALS
 
-Cell = tuple[int, tuple[int, ...]]
-Sums = list[int]
 Rows = list[tuple[int, ...]]
 
 _SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
@@ -34,9 +34,24 @@ def read_stats(db: apsw.Connection, query: StatQuery) -> Stats:
     """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds."""
     tz = zone(query.timezone)
     dimensions = dimension_ids(db, query.filter)
-    ranges = buckets(*_extent(db, query, tz, dimensions), query.granularity, tz)
+    extent = _extent(db, query, tz, dimensions)
+    ranges = buckets(*extent, query.granularity, tz)
     cells = {} if dimensions is None else _cells(db, query, ranges, dimensions)
-    return _present(db, query, ranges, cells)
+    found = _present(db, query, ranges, cells)
+    if query.compare:
+        found.previous = _previous(db, query, extent, dimensions)
+    return found
+
+
+def _previous(
+    db: apsw.Connection, query: StatQuery, extent: Range, dimensions: dict[Dimension, int] | None
+) -> StatTotals:
+    """The totals of the range of equal length that ends where this one begins."""
+    start, end = extent
+    whole = msgspec.structs.replace(query, granularity="total", group_by=())
+    before = [(start - (end - start), start)] if start < end else []
+    cells = {} if dimensions is None else _cells(db, whole, before, dimensions)
+    return _totals(StatTotals, cells.get((0, ()), [0] * (len(MEASURES) + 1)))
 
 
 def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dict[Dimension, int] | None) -> Range:
@@ -210,19 +225,25 @@ def _joined(halves: Sequence[int]) -> Iterator[int]:
 
 def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: dict[Cell, Sums]) -> Stats:
     totals = [sum(column) for column in zip(*cells.values(), strict=True)] or [0] * (len(MEASURES) + 1)
-    groups = {group for _, group in cells}
+    distinct = len({group for _, group in cells})
+    if query.top is not None and distinct > query.top:
+        cells = merged(cells, query.top, query.top_by)
+    groups = {group for _, group in cells} - {OTHERS}
     names = id_names(db, sorted({id_ for group in groups for id_ in group}))
     shown = {group: dict(zip(query.group_by, (names[id_] for id_ in group), strict=True)) for group in groups}
     order = sorted(groups, key=lambda group: tuple(name or "" for name in shown[group].values()))
+    if any(group == OTHERS for _, group in cells):  # last, whatever the names
+        order.append(OTHERS)
+        shown[OTHERS] = {}
     if query.fill:
         _fill(cells, len(ranges), order or [()] if not query.group_by else order)
         shown.setdefault((), {})
     rank = {group: n for n, group in enumerate(order)}
     found = [
-        _bucket(ranges[index], shown[group], cells[index, group])
+        _bucket(ranges[index], shown[group], cells[index, group], distinct - len(groups) if group == OTHERS else UNSET)
         for index, group in sorted(cells, key=lambda cell: (cell[0], rank.get(cell[1], 0)))
     ]
-    return Stats(buckets=found, totals=_totals(StatTotals, totals))
+    return Stats(buckets=found, totals=_totals(StatTotals, totals), groups=UNSET if query.top is None else distinct)
 
 
 def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ...]]) -> None:
@@ -233,10 +254,10 @@ def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ..
             cells.setdefault((index, group), [0] * (len(MEASURES) + 1))
 
 
-def _bucket(bounds: Range, group: dict[Dimension, str | None], sums: Sums) -> StatBucket:
+def _bucket(bounds: Range, group: dict[Dimension, str | None], sums: Sums, others: int | UnsetType) -> StatBucket:
     start, end = bounds
     fields = msgspec.structs.asdict(_totals(StatTotals, sums))
-    return StatBucket(start=format_time(start), end=format_time(end), group=group, **fields)
+    return StatBucket(start=format_time(start), end=format_time(end), group=group, others=others, **fields)
 
 
 def _totals(kind: type[StatTotals], sums: Sums) -> StatTotals:

@@ -95,6 +95,13 @@ class Unauthenticated(LedgerError):
     hint = "Send `Authorization: Bearer KEY`; `usage-ledger keys create` makes one."
 
 
+class LinkSpent(LedgerError):
+    """This sign-in link was used before, or its time is over."""
+
+    code = "link_spent"
+    hint = "Print another one with `usage-ledger sign-in-link`, or sign in with an API key."
+
+
 class Forbidden(LedgerError):
     """This key's role does not allow that."""
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from schema.correction import Basis
 from schema.model_call import CallType, Status
@@ -10,10 +10,14 @@ from schema.model_call import CallType, Status
 Granularity = Literal["hour", "day", "month", "total"]
 Dimension = Literal["app", "user_id", "provider", "model", "type", "status", "credential_id"]
 DIMENSIONS: tuple[Dimension, ...] = ("app", "user_id", "provider", "model", "type", "status", "credential_id")
+Ranking = Literal["calls", "failed", "cost", "vendor_cost", "input_tokens", "output_tokens", "duration_ms_sum"]
 
 
 class CallFilter(Struct, frozen=True, kw_only=True):
-    """Which calls. Times are microseconds by the call's start, `to_us` is exclusive; None means any."""
+    """Which calls. Times are microseconds by the call's start, `to_us` is exclusive; None means any.
+
+    `until` is a position: calls whose first event is there or before.
+    """
 
     from_us: int | None = None
     to_us: int | None = None
@@ -29,6 +33,7 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     min_duration_ms: int | None = None
     q: str | None = None
     basis: Basis = "corrected"
+    until: int | None = None
 
     def dimensions(self) -> dict[Dimension, str]:
         """The filters that statistics keep apart."""
@@ -36,7 +41,9 @@ class CallFilter(Struct, frozen=True, kw_only=True):
 
     def needs_calls(self) -> bool:
         """Whether only the calls themselves can answer."""
-        return any(value is not None for value in (self.request_id, self.trace_id, self.min_duration_ms, self.q))
+        return any(
+            value is not None for value in (self.request_id, self.trace_id, self.min_duration_ms, self.q, self.until)
+        )
 
 
 class StatQuery(Struct, frozen=True, kw_only=True):
@@ -47,6 +54,9 @@ class StatQuery(Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     group_by: tuple[Dimension, ...] = ()
     fill: bool = False
+    compare: bool = False
+    top: int | None = None
+    top_by: Ranking = "calls"
 
 
 class StatTotals(Struct, kw_only=True):
@@ -74,15 +84,52 @@ class StatTotals(Struct, kw_only=True):
 
 
 class StatBucket(StatTotals, kw_only=True):
-    """The sums of one group in [start, end)."""
+    """The sums of one group in [start, end). `others` counts the groups of a remainder, whose `group` is empty."""
 
     start: str
     end: str
     group: dict[Dimension, str | None]
+    others: int | UnsetType = UNSET
 
 
 class Stats(Struct, kw_only=True):
-    """The buckets that have calls, in order of start and group, and the sums over all of them."""
+    """The buckets that have calls, in order of start and group, and the sums over all of them.
+
+    `groups` counts the distinct groups where `top` was asked for; `previous` are, where asked for, the totals of the
+    range of equal length just before.
+    """
 
     buckets: list[StatBucket]
     totals: StatTotals
+    groups: int | UnsetType = UNSET
+    previous: StatTotals | UnsetType = UNSET
+
+
+class ReasonCount(Struct, kw_only=True):
+    """Failed calls of one reason: the error's code as posted, `timed_out`, or null where none was given.
+
+    `others` counts the reasons of a remainder.
+    """
+
+    reason: str | None
+    calls: int
+    others: int = 0
+
+
+class ReasonBucket(ReasonCount, kw_only=True):
+    """The same in [start, end)."""
+
+    start: str
+    end: str
+
+
+class CallErrors(Struct, kw_only=True):
+    """Failed calls by reason, most frequent first, and by bucket.
+
+    `since` is null where the whole range was looked at, else the start of the part that was: the newest calls.
+    """
+
+    reasons: list[ReasonCount]
+    buckets: list[ReasonBucket]
+    failed: int
+    since: str | None = None

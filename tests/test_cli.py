@@ -30,7 +30,7 @@ from tests.serving import a_call
 
 COMMANDS = {
     "backup", "demo", "import", "init", "keys", "migrate",
-    "rebuild", "restore", "rotate-key", "serve", "settings", "status", "sync-prices", "verify",
+    "rebuild", "restore", "rotate-key", "serve", "settings", "sign-in-link", "status", "sync-prices", "verify",
 }  # fmt: skip
 KEY = re.compile(r"ulk_[0-9a-z-]+_[A-Za-z0-9_-]{43}")
 HOST = "127.0.0.1"

@@ -11,7 +11,7 @@ from api import query
 from api.auth import REPLAYERS
 from api.metrics import count_response
 from api.openapi import documented
-from api.respond import Answer
+from api.respond import STREAMED, Answer
 from api.services import services_of
 from ledger import journal
 from schema.errors import FieldError, InvalidInput
@@ -51,15 +51,15 @@ async def stream_events(request: Request[Any, Any, Any]) -> ASGIApp:
     """Server-Sent Events: `id` is the position, `data` the entry. Resumes from `Last-Event-ID`."""
     params = query.parse(request, query.StreamParams)
     tail = services_of(request.app).tail
-    last = _last_event_id(request.headers.get(LAST_EVENT_ID))
+    last = last_event_id(request.headers.get(LAST_EVENT_ID))
     stream = await tail.open(params.after if last is None else last)
     count_response(request.scope, HTTP_200_OK)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    response: Response[Any] = Stream(stream, media_type="text/event-stream", headers=headers)
+    response: Response[Any] = Stream(stream, media_type="text/event-stream", headers=STREAMED)
     return response.to_asgi_response(None, request)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _last_event_id(text: str | None) -> int | None:
+def last_event_id(text: str | None) -> int | None:
+    """Where a reader who comes back goes on; raises InvalidInput."""
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS_MAX):

@@ -12,7 +12,8 @@ from api.own_view import own_view
 from api.respond import json
 from api.services import services_of
 from ledger import reads
-from schema.model_call_query import Stats
+from projections.model_call_error import ErrorQuery
+from schema.model_call_query import CallErrors, Stats
 
 
 @get(
@@ -26,4 +27,20 @@ async def get_model_call_stats(request: Request[Any, Any, Any]) -> ASGIApp:
     return json(own_view(principal_of(request), found))
 
 
-ROUTES = (get_model_call_stats,)
+@get(
+    "/v1/model-call-errors",
+    **documented(READERS, "Why calls failed", query=query.ErrorParams, responses={200: CallErrors}),
+)
+async def get_model_call_errors(request: Request[Any, Any, Any]) -> ASGIApp:
+    """Failed calls by the code of their error. Looks at a bounded number of calls, newest first, and says how far."""
+    params = query.parse(request, query.ErrorParams)
+    asked = ErrorQuery(
+        filter=query.call_filter(request, params),
+        granularity=params.granularity,
+        timezone=params.timezone,
+        top=params.top,
+    )
+    return json(await services_of(request.app).ledger.readers.run(reads.model_call_errors, asked))
+
+
+ROUTES = (get_model_call_stats, get_model_call_errors)

@@ -1,0 +1,92 @@
+"""Calls and statistics as files for spreadsheets and programs."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get
+from litestar.response import Response, Stream
+from litestar.types import ASGIApp
+
+from api import query
+from api.auth import READERS, principal_of
+from api.exports import Export
+from api.metrics import count_response
+from api.openapi import documented
+from api.own_view import own_view
+from api.respond import Answer, json
+from api.services import services_of
+from ledger import reads
+from ledger.call_export import head_position
+from ledger.csv_text import csv_text
+from schema.call_export import ExportManifest
+from schema.model_call_query import StatBucket, StatTotals
+
+AnyRequest = Request[Any, Any, Any]
+CSV = "text/csv; charset=utf-8; header=present"
+POSITION = "Export-Position"
+_POSITIONED = {POSITION: "The journal's position when the export began; its manifest takes it as `position`."}
+_MEASURES = StatTotals.__struct_fields__
+
+
+async def _export(request: AnyRequest) -> Export:
+    params = query.parse(request, query.ExportParams)
+    call_filter = query.call_filter(request, params)
+    services = services_of(request.app)
+    head = await services.ledger.readers.run(head_position)
+    until = head if params.position is None else min(params.position, head)
+    call_filter = msgspec.structs.replace(call_filter, until=until)
+    return Export(services, call_filter, vendor=principal_of(request).role != "app")
+
+
+@get(
+    "/v1/model-calls.csv",
+    **documented(
+        READERS, "Export calls", query=query.ExportParams, responses={200: "text/csv"}, sends=_POSITIONED
+    ),
+)  # fmt: skip
+async def export_model_calls(request: AnyRequest) -> ASGIApp:
+    """Every call that matches, newest first, without a cap: streamed while the service goes on taking calls.
+
+    Calls that came after the export began are not in it. Text that a spreadsheet would calculate has a quote in front.
+    """
+    export = await _export(request)
+    stream = await export.open()
+    count_response(request.scope, 200)
+    headers = {**_attachment("model-calls"), POSITION: str(export.call_filter.until)}
+    response: Response[Any] = Stream(stream, media_type=CSV, headers=headers)
+    return response.to_asgi_response(None, request)  # pyright: ignore[reportUnknownMemberType]
+
+
+@get(
+    "/v1/model-calls.csv/manifest",
+    **documented(READERS, "What an export holds", query=query.ExportParams, responses={200: ExportManifest}),
+)
+async def get_export_manifest(request: AnyRequest) -> ASGIApp:
+    """Range, position, rows, totals, size and SHA-256 of the file of the same query. Takes as long as the file does."""
+    return json(await (await _export(request)).manifest())
+
+
+@get(
+    "/v1/model-call-stats.csv",
+    **documented(READERS, "Export statistics", query=query.StatParams, responses={200: "text/csv"}),
+)
+async def export_model_call_stats(request: AnyRequest) -> ASGIApp:
+    """The buckets of the same query as rows; the remainder of `top` says how many groups it adds up."""
+    asked = query.stat_query(request, query.parse(request, query.StatParams))
+    found = await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked)
+    found = own_view(principal_of(request), found)
+    header = ("start", "end", *asked.group_by, "others", *_MEASURES)
+    rows = [_row(bucket, asked.group_by) for bucket in found.buckets]
+    return Answer(csv_text([header, *rows]).encode(), 200, CSV, _attachment("model-call-stats"))
+
+
+def _row(bucket: StatBucket, group_by: tuple[Any, ...]) -> list[Any]:
+    group = (bucket.group.get(name) for name in group_by)
+    return [bucket.start, bucket.end, *group, bucket.others or 0, *(getattr(bucket, name) for name in _MEASURES)]
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
+
+
+ROUTES = (export_model_calls, get_export_manifest, export_model_call_stats)
