@@ -10,7 +10,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
-from api import lease_upkeep, price_following
+from api import lease_upkeep, model_following, price_following
 from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
@@ -29,8 +29,11 @@ from api.routes import (
     model_call,
     model_call_stat,
     model_rate,
+    model_status,
+    model_sync,
     price_list,
     provider,
+    provider_test,
     rerate,
     session,
     usage_log,
@@ -53,9 +56,12 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *rerate.ROUTES,
     *model_call_stat.ROUTES,
     *provider.ROUTES,
+    *provider_test.ROUTES,
     *credential.ROUTES,
     *lease.ROUTES,
     *model.ROUTES,
+    *model_sync.ROUTES,
+    *model_status.ROUTES,
     *model_rate.ROUTES,
     *price_list.ROUTES,
     *usage_log.ROUTES,
@@ -83,19 +89,21 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
     `prices` is the list that providers can follow; without one, nothing is synced. `probe` looks at credentials that
-    errors disabled; without one, they are enabled by hand. `session_secret` signs the dashboard's sessions; without
-    one, nobody signs in.
+    errors disabled, and asks vendors for their models; without one, credentials are enabled by hand, no connection
+    is tested and no vendor's list followed.
+    `session_secret` signs the dashboard's sessions; without one, nobody signs in.
     """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock, prices, session_secret)
+        services = Services(ledger, settings, clock, prices, session_secret=session_secret, probe=probe)
         app.state[SERVICES] = services
         work = (
             _sweep_forever(services),
             services.rerater.run(),
             price_following.forever(services),
+            model_following.forever(services),
             lease_upkeep.recheck_forever(services, probe),
             lease_upkeep.prune_forever(services),
         )

@@ -5,12 +5,12 @@ What is due is in the ledger, so a restart loses nothing; a look is claimed firs
 
 import asyncio
 from collections import Counter
-from typing import Protocol
 
 import structlog
 
 from api import lending
 from api.services import Services
+from api.vendor import CredentialProbe
 from ledger import lease_reads
 from ledger.commands.credential_recheck import Claim, Claimed
 from ledger.commands.lease_prune import Pruned
@@ -25,14 +25,6 @@ LOOKS_MAX = 16
 LOOKS_PER_PROVIDER_MAX = 4
 PRUNE_INTERVAL_S = 60.0
 PRUNED_AT_ONCE_MAX = 1_000
-
-
-class CredentialProbe(Protocol):
-    """Looks whether a vendor takes a credential."""
-
-    async def works(self, target: ProbeTarget) -> bool:
-        """Whether it does. What takes longer than `LOOK_S`, or raises, counts as no."""
-        ...
 
 
 class Looks:

@@ -46,6 +46,8 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.QueryTooExpensive: 422,
     errors.PreconditionRequired: 428,
+    errors.TooManyRequests: 429,
+    errors.VendorFailed: 502,
     errors.NoCredential: 503,
     errors.Overloaded: 503,
     errors.StorageUnavailable: 503,

@@ -11,6 +11,7 @@ from api.session import Sessions
 from api.settings import ApiSettings
 from api.state_hashes import StateHashes
 from api.tail import Tail
+from api.vendor import CredentialProbe, Vendors
 from ledger.estimate import Estimator
 from ledger.ledger import Ledger
 from ledger.price_list import PriceListSource
@@ -21,13 +22,15 @@ SERVICES = "services"
 class Services:
     """The open ledger and what serves it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one process is put together from
         self,
         ledger: Ledger,
         settings: ApiSettings,
         clock: Callable[[], int],
         price_list: PriceListSource | None = None,
+        *,
         session_secret: bytes | None = None,
+        probe: CredentialProbe | None = None,
     ) -> None:
         self.ledger = ledger
         self.settings = settings
@@ -41,6 +44,9 @@ class Services:
         self.price_list = price_list
         # When each provider's prices were last looked at by this process, whether or not that changed any.
         self.prices_tried_us: dict[str, int] = {}
+        self.vendors = Vendors(probe, clock)
+        # When each provider's own list of models is due, as this process knows.
+        self.models_due_us: dict[str, int] = {}
         self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
 

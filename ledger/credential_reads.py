@@ -6,16 +6,39 @@ from typing import Any
 import apsw
 from msgspec import Struct
 
-from ledger import journal
+from ledger import data_keys, journal
 from ledger.catalogue_reads import After
-from projections.credential import WHOLE, content_of
+from ledger.credential_book import Line
+from projections.catalogue import find
+from projections.credential import WHOLE, content_of, first_key
 from schema.catalogue import FieldChange, HistoryItem, Stand, changes_between
-from schema.credential import CREDENTIAL, Credential, CredentialCreated, CredentialDeleted, CredentialErased
+from schema.credential import (
+    CREDENTIAL,
+    Credential,
+    CredentialCreated,
+    CredentialDeleted,
+    CredentialErased,
+    subject_of,
+)
 from schema.entry import Recorded
-from schema.errors import NotFound
+from schema.errors import FieldError, InvalidInput, NoCredential, NotFound
 from schema.paging import Page, decode_cursor, encode_cursor
 from schema.sealed import Sealed
 from schema.times import format_time
+
+
+def to_ask_with(db: apsw.Connection, provider: str, id_: str | None) -> Line:
+    """A credential of a provider to ask it something with: the one that is named, else its first API key in use.
+
+    Raises InvalidInput, NoCredential.
+    """
+    wanted = id_ or first_key(db, provider)
+    if wanted is None:
+        raise NoCredential(f"{provider} has no API key that is in use")
+    stand = find(db, CREDENTIAL, wanted)
+    if stand is None or stand.deleted or stand.content.provider != provider:
+        raise InvalidInput(errors=(FieldError("$.credential_id", f"Expected the id of a credential of {provider}"),))
+    return Line(stand.content, stand.position, 0, data_keys.find(db, subject_of(wanted)))
 
 
 def left_by(db: apsw.Connection, event: Recorded) -> Stand:

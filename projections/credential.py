@@ -115,6 +115,15 @@ def count_live(db: apsw.Connection, provider: str) -> int:
     return db.execute(f"SELECT count(*) FROM {TABLE} WHERE provider = ? AND NOT deleted", (provider,)).get
 
 
+def first_key(db: apsw.Connection, provider: str) -> str | None:
+    """The API key of a provider that comes first: by priority, then by when it was created."""
+    query = (
+        f"SELECT id FROM {TABLE} WHERE provider = ? AND {_ACTIVE} AND type = 'api_key' "
+        "ORDER BY sort, created_position LIMIT 1"
+    )
+    return db.execute(query, (provider,)).get
+
+
 def has_other_active(db: apsw.Connection, provider: str, but: str) -> bool:
     """Whether a provider has a credential other than this one that takes traffic."""
     query = f"SELECT 1 FROM {TABLE} WHERE provider = ? AND {_ACTIVE} AND id <> ? LIMIT 1"

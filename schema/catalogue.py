@@ -104,7 +104,8 @@ class HistoryItem(Struct, kw_only=True):
 
 def view(kind: type[V], stand: Stand, **more: object) -> V:
     """An entry as read. `kind` has the content's fields, `deleted`, `position`, `created_at` and `changed_at`."""
-    content = {name: getattr(stand.content, name) for name in stand.content.__struct_fields__ if name != "replaces"}
+    shown = set(kind.__struct_fields__)
+    content = {name: getattr(stand.content, name) for name in stand.content.__struct_fields__ if name in shown}
     make: Any = kind
     return make(
         **content,

@@ -247,6 +247,21 @@ class LeaseEnded(LedgerError):
     hint = "Ask for another lease, under a new id."
 
 
+class TooManyRequests(LedgerError):
+    """This was asked for too often."""
+
+    code = "too_many_requests"
+    hint = "Wait as long as Retry-After says."
+    retryable = True
+
+
+class VendorFailed(LedgerError):
+    """The vendor did not give what it was asked for."""
+
+    code = "vendor_failed"
+    hint = "The detail is what it said; POST /v1/providers/{provider_id}/test tries a credential alone."
+
+
 class Overloaded(LedgerError):
     """The queue is full; nothing of this request was stored."""
 

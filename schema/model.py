@@ -13,6 +13,8 @@ SOURCE = ledger_source(NOUN)
 
 Category = Literal["chat", "image", "video", "audio", "music", "embedding"]
 Capability = Literal["stream", "vision", "function", "tools", "thinking", "json", "audio", "image_generation"]
+# By hand, or found on the list of the vendor itself.
+ModelSource = Literal["hand", "vendor"]
 Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000, description="Tokens.")]
 Capabilities = Annotated[list[Capability], Meta(max_length=16)]
 
@@ -36,6 +38,13 @@ class Model(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
     metadata: dict[str, Any] | None = None
 
 
+class KeptModel(Model, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A model as kept: how it came here, and since when its vendor's own list does not have it; null if it does."""
+
+    source: ModelSource = "hand"
+    missing_since: str | None = None
+
+
 class ModelChange(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a PATCH changes: fields that are given; null sets an optional field back."""
 
@@ -53,15 +62,19 @@ class ModelChange(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 @event("model.created", 1)
-class ModelCreated(Model, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ModelCreated(KeptModel, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A model came into being."""
 
 
 @event("model.changed", 1)
-class ModelChanged(Model, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A model as it is after a change; `replaces` is the position of its event before."""
+class ModelChanged(KeptModel, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A model as it is after a change; `replaces` is the position of its event before.
+
+    `by` vendor: its list was looked at and the model was missing, or is there again.
+    """
 
     replaces: int
+    by: ModelSource = "hand"
 
 
 @event("model.deleted", 1)
@@ -77,7 +90,7 @@ MODEL = Kind(
     noun=NOUN,
     source=SOURCE,
     table="models",
-    content=Model,
+    content=KeptModel,
     created=ModelCreated,
     changed=ModelChanged,
     deleted=ModelDeleted,
@@ -96,7 +109,7 @@ class DeleteModel(Delete):
     """Command: a model is no longer offered."""
 
 
-class ModelView(Model, kw_only=True, forbid_unknown_fields=False, omit_defaults=False):
+class ModelView(KeptModel, kw_only=True, forbid_unknown_fields=False, omit_defaults=False):
     """A model as read: `position` is that of its latest event, and its ETag."""
 
     deleted: bool
@@ -112,13 +125,15 @@ class ModelReceipt(ModelView, kw_only=True):
 
 
 class ModelFilter(Struct, kw_only=True):
-    """Which models; None means any. `deleted` lists the deleted ones too."""
+    """Which models; None means any. `missing`: from the vendor's own list; `deleted` lists the deleted ones too."""
 
     provider: ClientId | None = None
     group: Name | None = None
     category: Category | None = None
     capability: Capability | None = None
     active: bool | None = None
+    source: ModelSource | None = None
+    missing: bool | None = None
     q: Annotated[str, Meta(min_length=1, max_length=200, description="Text in id and names.")] | None = None
     deleted: bool = False
 

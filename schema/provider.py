@@ -21,6 +21,8 @@ ProviderType = Literal[
     "openai", "gemini", "anthropic", "deepseek", "midjourney", "stable_diffusion", "keling", "jimeng", "runway", "suno",
     "bedrock", "google", "ollama", "openrouter", "xai", "doubao", "poe", "ideogram", "azure", "custom",
 ]  # fmt: skip
+# Its own list of models is followed, and new ones are registered as such; null: it is not.
+ModelSyncPolicy = Literal["inactive", "active"]
 IntervalSeconds = Annotated[int, Meta(ge=60, le=31_536_000, description="Seconds.")]
 
 
@@ -41,6 +43,7 @@ class Provider(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=T
     config: dict[str, Any] | None = None
     auto_sync: bool = False
     sync_interval_s: IntervalSeconds = SYNC_INTERVAL_S_DEFAULT
+    model_sync: ModelSyncPolicy | None = None
     price_list_id: Name | None = None
     fallback_providers: Annotated[list[ClientId], Meta(max_length=16)] | None = None
 
@@ -61,6 +64,7 @@ class ProviderChange(Struct, kw_only=True, forbid_unknown_fields=True):
     config: dict[str, Any] | UnsetType | None = UNSET
     auto_sync: bool | UnsetType = UNSET
     sync_interval_s: IntervalSeconds | UnsetType = UNSET
+    model_sync: ModelSyncPolicy | UnsetType | None = UNSET
     price_list_id: Name | UnsetType | None = UNSET
     fallback_providers: Annotated[list[ClientId], Meta(max_length=16)] | UnsetType | None = UNSET
 

@@ -13,6 +13,7 @@ from api.settings import ApiSettings
 from ops.credential_probe import ModelListProbe
 from ops.verify import verify
 from schema.lease import OUTCOMES, ProbeTarget
+from schema.vendor import ModelListing
 from tests import credentials
 from tests.credentials import CREDENTIALS, SECRET
 from tests.histories import HOUR_US, SECOND_US
@@ -372,6 +373,9 @@ class Broken:
     """A probe that fails in its own way, with the secret in its mouth."""
 
     async def works(self, target: ProbeTarget) -> bool:
+        raise RuntimeError(target.secret["api_key"])
+
+    async def models(self, target: ProbeTarget) -> ModelListing:
         raise RuntimeError(target.secret["api_key"])
 
 

@@ -24,7 +24,7 @@ SHIPPED = {
     "model.changed.v1", "model.created.v1", "model.deleted.v1",
     "model_rate.deprecated.v1", "model_rate.set.v1", "rerate.advanced.v1", "rerate.reverting.v1", "rerate.started.v1",
     "provider.changed.v1", "provider.created.v1", "provider.deleted.v1",
-    "price_list.synced.v1", "sign_in_link.used.v1",
+    "model_list.synced.v1", "price_list.synced.v1", "sign_in_link.used.v1",
     "credential.changed.v1", "credential.created.v1", "credential.deleted.v1", "credential.disabled.v1",
     "credential.erased.v1", "credential.penalised.v1", "credential.quota_exhausted.v1", "credential.quota_near.v1",
     "credential.reset.v1", "credential.restored.v1",

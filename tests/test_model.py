@@ -49,7 +49,8 @@ def test_a_model_is_created_and_read(service: Service) -> None:
     position = service.position()
     shown = {
         **a_model(), "description": None, "max_tokens": None, "logo": None, "sort": 0, "active": True,
-        "metadata": None, "deleted": False, "position": position, "created_at": at(NOW_US), "changed_at": at(NOW_US),
+        "metadata": None, "source": "hand", "missing_since": None, "deleted": False, "position": position,
+        "created_at": at(NOW_US), "changed_at": at(NOW_US),
     }  # fmt: skip
     assert (response.status_code, response.json()) == (201, {**shown, "duplicate": False})
     for caller in ("admin", "auditor", "dashboard", APP):

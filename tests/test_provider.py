@@ -53,9 +53,9 @@ def test_a_provider_is_created_and_read(service: Service) -> None:
     position = service.position()
     shown = {
         **a_provider(), "region": None, "sort": 0, "logo": None, "website": None, "description": None,
-        "config": {"timeout_s": 5}, "auto_sync": False, "sync_interval_s": 86_400, "price_list_id": None,
-        "fallback_providers": None, "deleted": False, "position": position, "created_at": at(NOW_US),
-        "changed_at": at(NOW_US),
+        "config": {"timeout_s": 5}, "auto_sync": False, "sync_interval_s": 86_400, "model_sync": None,
+        "price_list_id": None, "fallback_providers": None, "deleted": False, "position": position,
+        "created_at": at(NOW_US), "changed_at": at(NOW_US),
     }  # fmt: skip
     assert (response.status_code, response.json()) == (201, {**shown, "duplicate": False})
     found = service.get(OPENAI)

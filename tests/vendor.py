@@ -1,5 +1,6 @@
 """A vendor for tests: an HTTP server whose answers are scripted by key."""
 
+import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -7,16 +8,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Vendor:
-    """Answers `GET /models` by key: with the status that was set for it, 200 where none was."""
+    """Answers `GET /models` by key: with the status that was set for it, 200 where none was.
+
+    What it lists are `models`; what is wrong it tells with the key in its mouth. `raw` replaces any body.
+    """
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.statuses: dict[str, int] = {}
         self.asked: list[str] = []
+        self.models: list[str] = []
+        self.raw: bytes | None = None
+        self.location: str | None = None
 
     def status_of(self, key: str) -> int:
         self.asked.append(key)
         return self.statuses.get(key, 200)
+
+    def body(self, status: int, key: str) -> bytes:
+        if self.raw is not None:
+            return self.raw
+        if status == 200:
+            return json.dumps({"object": "list", "data": [{"id": name} for name in self.models]}).encode()
+        return json.dumps({"error": {"message": f"Incorrect API key provided: {key}.", "code": "no"}}).encode()
 
 
 @contextmanager
@@ -24,9 +38,14 @@ def vendor() -> Generator[Vendor]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            self.send_response(scripted.status_of(key) if self.path == "/models" else 404)
-            self.send_header("Content-Length", "0")
+            status = scripted.status_of(key) if self.path == "/models" else 404
+            body = scripted.body(status, key)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            if scripted.location is not None:
+                self.send_header("Location", scripted.location)
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""

@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, delete, get, patch, post
 from litestar.params import FromPath
 from litestar.types import ASGIApp
+from msgspec import structs
 
 from api import catalogue, query
 from api.auth import ADMINS, READERS
@@ -34,7 +35,7 @@ from schema.paging import Page, bounded_limit
 
 AnyRequest = Request[Any, Any, Any]
 
-_posts = msgspec.json.Decoder(ModelCreated)
+_posts = msgspec.json.Decoder(Model)
 _patches = msgspec.json.Decoder(ModelChange)
 
 
@@ -53,7 +54,7 @@ async def create_model(request: AnyRequest) -> ASGIApp:
     """Of a provider that there is. The same content again gets the first answer."""
     content = await catalogue.read_body(request, _posts)
     check_model(content)
-    command = CreateModel(actor_of(request), services_of(request.app).clock(), content)
+    command = CreateModel(actor_of(request), services_of(request.app).clock(), ModelCreated(**structs.asdict(content)))
     return await catalogue.create(request, command, ModelReceipt)
 
 
