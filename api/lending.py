@@ -1,17 +1,24 @@
 """Lending credentials: commands about leases, and opening the secrets that they lend."""
 
+import msgspec
+import structlog
+
 from api.services import Services
 from ledger import data_keys
 from ledger.commands.lease import Lent
 from ledger.commands.lease_report import Reported
 from ledger.credential_book import Line
 from ledger.decision import Command
+from ledger.lease_state import LeaseRow
 from ledger.writer import Appended
 from schema.credential import subject_of
-from schema.errors import LedgerError, SecretUnreadable
-from schema.lease import LeaseAnswer, LeaseCredential, LeaseReport, ReportLease
+from schema.errors import LedgerError, NoCredential, SecretUnreadable
+from schema.lease import LeaseAnswer, LeaseCredential, ReportLease, TakeBackLease
 from schema.times import format_time
 
+log = structlog.get_logger()
+
+PASSED_OVER_MAX = 16  # in one request; the next one begins behind them
 COMMAND_BYTES = 512  # what a command about leases may weigh in the queue
 
 
@@ -28,11 +35,26 @@ async def run(services: Services, command: Command) -> Appended:
     return outcome
 
 
-async def lend(services: Services, command: LeaseCredential) -> tuple[Lent, bool]:
-    """A lease, and whether it was made before; raises NoCredential."""
-    outcome = await run(services, command)
-    assert isinstance(outcome.report, Lent)
-    return outcome.report, outcome.duplicate
+async def lend(services: Services, command: LeaseCredential) -> LeaseAnswer:
+    """A lease with its secret. One whose secret cannot be opened is taken back, and the next in turn lent instead.
+
+    Raises NoCredential, also where none of them can be opened.
+    """
+    for _ in range(PASSED_OVER_MAX):
+        outcome = await run(services, command)
+        assert isinstance(outcome.report, Lent)
+        lent = outcome.report
+        try:
+            secret = await opened(services, lent.line)
+        except SecretUnreadable as error:
+            log.warning("credential_passed_over", credential=lent.lease.credential, code=error.code)
+        else:
+            return _answer(lent.lease, secret, duplicate=outcome.duplicate)
+        now_us = services.clock()
+        spare = new_id(services, now_us)
+        await run(services, TakeBackLease(now_us, command.id, lent.lease.credential, spare, command.actor))
+        command = msgspec.structs.replace(command, received_at_us=now_us)
+    raise NoCredential(f"the secrets of {PASSED_OVER_MAX} credentials in turn could not be opened", retry_after_s=1)
 
 
 async def end(services: Services, command: ReportLease) -> Reported:
@@ -42,16 +64,7 @@ async def end(services: Services, command: ReportLease) -> Reported:
     return outcome.report
 
 
-async def answer(services: Services, lent: Lent, *, duplicate: bool) -> LeaseAnswer:
-    """A lease with its secret; raises SecretUnreadable, and then gives back what the lease took from the quotas."""
-    lease = lent.lease
-    try:
-        secret = await opened(services, lent.line)
-    except SecretUnreadable:
-        if not duplicate:
-            unsent = LeaseReport(outcome="not_sent")
-            await run(services, ReportLease(lease.actor, services.clock(), lease.app, lease.id, unsent))
-        raise
+def _answer(lease: LeaseRow, secret: dict[str, str], *, duplicate: bool) -> LeaseAnswer:
     return LeaseAnswer(
         lease_id=lease.id, provider=lease.provider, credential_id=lease.credential, secret=secret,
         expires_at=format_time(lease.expires_at_us), duplicate=duplicate,

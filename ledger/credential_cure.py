@@ -20,7 +20,7 @@ def cured(row: RotationRow, head: LeaseHead) -> RotationRow:
 
 def resealed(row: RotationRow, head: LeaseHead) -> RotationRow:
     """With another secret: no lease made until now is repeated, and no vendor has limited its rate."""
-    return replace(row, resealed=head.sequence, penalised_until_us=0)
+    return replace(row, resealed=head.sequence, penalised_until_us=0, unreadable_until_us=0)
 
 
 def restored(line: Line, *, probed: bool) -> CredentialRestored:

@@ -15,6 +15,7 @@ PENALTY_US_MAX = DAY_US
 COOL_DOWN_US = 90 * SECOND_US
 LONG_COOL_DOWN_US = 180 * SECOND_US
 LONG_COOL_DOWN_FAILURES = 3  # failures in a row, from which on a provider cools down longer
+UNREADABLE_US = 60 * SECOND_US  # then a secret that could not be opened is tried again: the key may be back
 RECHECK_FIRST_S = 5
 RECHECK_S_MAX = 10_800
 RECHECK_PAYMENT = 12  # where looks begin after `payment`: at more than an hour, for a list of models costs nothing

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from ledger.credential_book import Line
-from ledger.credential_health import LONG_COOL_DOWN_US, PENALTY_US_MAX, goes_on
+from ledger.credential_health import LONG_COOL_DOWN_US, PENALTY_US_MAX, UNREADABLE_US, goes_on
 from ledger.decision import WorkingSet
 from ledger.lease_state import HEAD, LeaseHead, ModelRotationRow, ProviderRotationRow, RotationRow, UsageRow
 from ledger.quota_period import KINDS, Period, PeriodKind, calendar
@@ -15,7 +15,7 @@ from ledger.round_robin import Candidate, Pick, effective, pick
 from schema.errors import NoCredential, NotFound
 from schema.times import SECOND_US
 
-Hindrance = Literal["disabled", "drained", "exhausted"]
+Hindrance = Literal["disabled", "drained", "unreadable", "exhausted"]
 RETRY_AFTER_S_UNKNOWN = 60
 
 
@@ -66,6 +66,11 @@ def is_penalised(rotation: RotationRow, now_us: int) -> bool:
     return goes_on(rotation.penalised_until_us, now_us, PENALTY_US_MAX)
 
 
+def is_unreadable(rotation: RotationRow, now_us: int) -> bool:
+    """Whether it is passed over, for its secret could not be opened."""
+    return goes_on(rotation.unreadable_until_us, now_us, UNREADABLE_US)
+
+
 def is_cooling(row: ProviderRotationRow, now_us: int) -> bool:
     """Whether a provider is passed over."""
     return goes_on(row.cool_until_us, now_us, LONG_COOL_DOWN_US)
@@ -105,6 +110,8 @@ def standing(ws: WorkingSet, line: Line, at: Moment) -> Standing:
         hindrance, until_us = "disabled", rotation.recheck_at_us
     elif credential.weight == 0:
         hindrance = "drained"
+    elif is_unreadable(rotation, at.clock_us):
+        hindrance, until_us = "unreadable", rotation.unreadable_until_us
     elif used_up:
         hindrance, until_us = "exhausted", max(used_up)
     return Standing(line, rotation, day, month, hindrance, until_us)
@@ -206,7 +213,9 @@ def _none_left(of: str, standings: Sequence[Standing], now_us: int) -> NoCredent
     if not standings:
         return NoCredential(f"{of} has no credentials", retry_after_s=RETRY_AFTER_S_UNKNOWN)
     counts = Counter(each.hindrance for each in standings)
-    told = ", ".join(f"{counts[why]} {why}" for why in ("disabled", "drained", "exhausted") if counts[why])
+    told = ", ".join(
+        f"{counts[why]} {why}" for why in ("disabled", "drained", "unreadable", "exhausted") if counts[why]
+    )
     known = [each.until_us for each in standings if each.until_us is not None]
     wait_s = max(1, -(-(min(known) - now_us) // SECOND_US)) if known else RETRY_AFTER_S_UNKNOWN
     return NoCredential(f"of the credentials of {of} none can be lent: {told}", retry_after_s=wait_s)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from ledger import journal
 from ledger.commands.lease import is_near
-from ledger.lease_choice import is_penalised
+from ledger.lease_choice import is_penalised, is_unreadable
 from ledger.lease_load import DUE, due
 from ledger.lease_state import LEASES, ROTATIONS, USAGES, LeaseHead, LeaseRow, RotationRow, UsageRow
 from ledger.quota_period import Period, PeriodKind, calendar
@@ -143,6 +143,8 @@ def _status(
 ) -> CredentialStatus:
     if not credential.enabled:
         return "disabled" if credential.disabled_reason in {None, "manual"} else "error"
+    if is_unreadable(rotation, now_us):
+        return "unreadable"
     if monthly.limit is not None and monthly.used >= monthly.limit:
         return "monthly_limit"
     if daily.limit is not None and daily.used >= daily.limit:

@@ -18,7 +18,7 @@ EXPIRES_IN_S_DEFAULT = 600
 EXPIRES_IN_S_MAX = 86_400
 RETRY_AFTER_S_MAX = 31_536_000
 
-CredentialStatus = Literal["normal", "disabled", "error", "rate_limited", "daily_limit", "monthly_limit"]
+CredentialStatus = Literal["normal", "disabled", "error", "unreadable", "rate_limited", "daily_limit", "monthly_limit"]
 Outcome = Literal["success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent"]
 OUTCOMES: tuple[Outcome, ...] = (
     "success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent",
@@ -66,6 +66,16 @@ class ReportLease(Struct):
     app: str | None
     id: str
     report: LeaseReport
+
+
+class TakeBackLease(Struct):
+    """Command: the secret of a lease just made could not be opened. It is kept as not sent, under the id `spare`."""
+
+    received_at_us: int
+    id: str
+    credential: str
+    spare: str
+    actor: str = "ledger"
 
 
 class PruneLeases(Struct):

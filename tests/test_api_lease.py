@@ -10,15 +10,17 @@ import pytest
 
 from api import lease_upkeep
 from api.settings import ApiSettings
+from ledger.database import open_writer
+from ledger.keyring import master_key
 from ops.credential_probe import ModelListProbe
 from ops.verify import verify
 from schema.lease import OUTCOMES, ProbeTarget
 from schema.vendor import ModelListing
 from tests import credentials
 from tests.credentials import CREDENTIALS, SECRET
-from tests.histories import HOUR_US, SECOND_US
+from tests.histories import HOUR_US, MINUTE_US, SECOND_US
 from tests.server import wait_for
-from tests.serving import APP, OTHER_APP, Json, Service, a_call, captured_log, serving
+from tests.serving import APP, OTHER_APP, Json, Service, a_call, a_keyring, captured_log, serving
 from tests.vendor import Vendor, vendor
 
 LEASE = f"{CREDENTIALS}/lease"
@@ -309,17 +311,34 @@ def test_a_reset_may_reactivate(tmp_path: Path) -> None:
 def test_a_secret_that_cannot_be_opened_takes_nothing_from_the_quota(tmp_path: Path) -> None:
     with serving(tmp_path) as service:
         with_credentials(service, daily_limit=5)
-    other = credentials_under_another_key(tmp_path)
-    assert other == (500, "secret_unreadable", 0)
+    with serving(tmp_path, keyring=a_keyring(master_key(bytes(32)))) as service:
+        found = lease(service, provider="openai", id="one")
+        assert (found.status_code, found.json()["code"], found.headers["Retry-After"]) == (503, "no_credential", "60")
+        assert found.json()["detail"].endswith("2 unreadable")
+        assert [read(service, id_)["usage"]["daily"]["used"] for id_ in "ab"] == [0, 0]
+        assert [read(service, id_)["status"] for id_ in "ab"] == ["unreadable"] * 2
+    with serving(tmp_path) as service:
+        service.clock.now_us += MINUTE_US
+        assert lease(service, provider="openai", id="one").status_code == 201
+    checked = verify(tmp_path / "ledger.db")
+    assert checked.ok, checked.faults
 
 
-def credentials_under_another_key(data_dir: Path) -> tuple[int, str, int]:
-    from ledger.keyring import master_key  # noqa: PLC0415 - only here
-    from tests.serving import a_keyring  # noqa: PLC0415
-
-    with serving(data_dir, keyring=a_keyring(master_key(bytes(32)))) as service:
-        found = lease(service)
-        return found.status_code, found.json()["code"], read(service, "a")["usage"]["daily"]["used"]
+def test_one_whose_secret_cannot_be_opened_is_passed_over_within_the_request(tmp_path: Path) -> None:
+    with serving(tmp_path) as service, captured_log("json") as logged:
+        with_credentials(service)
+        db = open_writer(service.ledger.path)
+        db.execute("UPDATE data_keys SET master_key_id = 'deadbeef' WHERE subject = 'credential/a'")
+        db.close()
+        assert credentials.change(service, "a", name="again").status_code == 200
+        found = [lease(service, provider="openai", id=f"l{n}").json() for n in range(4)]
+        assert [(each["lease_id"], each["credential_id"]) for each in found] == [(f"l{n}", "b") for n in range(4)]
+        assert read(service, "a")["status"] == "unreadable"
+        outcomes = Counter(each["outcome"] for each in service.get("/v1/leases").json()["items"])
+        assert outcomes == {None: 4, "not_sent": 1}
+        assert "credential_passed_over" in logged()
+    checked = verify(tmp_path / "ledger.db")
+    assert not [each for each in checked.faults if "data_keys" not in str(each)], checked.faults
 
 
 def call_vendor(service: Service, scripted: Vendor) -> tuple[str, str]:

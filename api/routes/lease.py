@@ -57,8 +57,8 @@ async def lease_credential(request: AnyRequest) -> ASGIApp:
     now_us = services.clock()
     id_ = wanted.id or lending.new_id(services, now_us)
     app = own_app(principal_of(request), None)
-    lent, duplicate = await lending.lend(services, LeaseCredential(actor_of(request), now_us, app, id_, wanted))
-    return json(await lending.answer(services, lent, duplicate=duplicate), 200 if duplicate else 201, PRIVATE)
+    answer = await lending.lend(services, LeaseCredential(actor_of(request), now_us, app, id_, wanted))
+    return json(answer, 200 if answer.duplicate else 201, PRIVATE)
 
 
 @post(
