@@ -424,6 +424,9 @@ class Dripping:
             self.ended.append(target.credential)
         return True
 
+    async def models(self, target: ProbeTarget) -> ModelListing:
+        raise NotImplementedError(target.credential)
+
 
 def test_a_slow_look_delays_no_other(tmp_path: Path) -> None:
     probe = Dripping("a")
