@@ -206,8 +206,16 @@ class InsufficientCredit(LedgerError):
     code = "insufficient_credit"
     hint = "Credit the account with what is missing, then ask again with a new id."
 
-    def __init__(self, missing: str | None = None) -> None:
-        super().__init__("" if missing is None else f"{missing} credits are missing")
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        missing: str | None = None,
+        errors: tuple[FieldError, ...] = (),
+        retry_after_s: int | None = None,
+    ) -> None:
+        told = "" if missing is None else f"{missing} credits are missing"
+        super().__init__(detail or told, errors=errors, retry_after_s=retry_after_s)
         self.missing = missing
 
 

@@ -284,9 +284,9 @@ def test_every_error_becomes_a_problem_and_retryable_ones_say_when() -> None:
         assert (respond(kind()).headers.get("Retry-After") is not None) == kind.retryable
 
 
-def test_what_is_worth_a_retry_is_503_and_what_is_503_is_worth_a_retry() -> None:
+def test_what_is_worth_a_retry_is_429_or_503_and_what_is_so_is_worth_a_retry() -> None:
     """Of the errors that have a status of their own."""
-    waiting = {kind for kind, status in STATUSES.items() if status == 503}
+    waiting = {kind for kind, status in STATUSES.items() if status in {429, 503}}
     assert {kind for kind in STATUSES if kind.retryable} <= waiting
     assert waiting - {kind for kind in STATUSES if kind.retryable} <= {errors.LedgerBusy}
 
