@@ -12,7 +12,7 @@ from ledger.decision import Command
 from ledger.lease_state import LeaseRow
 from ledger.writer import Appended
 from schema.credential import subject_of
-from schema.errors import LedgerError, NoCredential, SecretUnreadable
+from schema.errors import NoCredential, SecretUnreadable
 from schema.lease import LeaseAnswer, LeaseCredential, ReportLease, TakeBackLease
 from schema.times import format_time
 
@@ -29,10 +29,7 @@ def new_id(services: Services, now_us: int) -> str:
 
 async def run(services: Services, command: Command) -> Appended:
     """What a command came to; raises LedgerError."""
-    [outcome] = await services.ledger.execute([command], COMMAND_BYTES)
-    if isinstance(outcome, LedgerError):
-        raise outcome
-    return outcome
+    return await services.ledger.execute_one(command, COMMAND_BYTES)
 
 
 async def lend(services: Services, command: LeaseCredential) -> LeaseAnswer:

@@ -206,17 +206,14 @@ class InsufficientCredit(LedgerError):
     code = "insufficient_credit"
     hint = "Credit the account with what is missing, then ask again with a new id."
 
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        missing: str | None = None,
-        errors: tuple[FieldError, ...] = (),
-        retry_after_s: int | None = None,
-    ) -> None:
-        told = "" if missing is None else f"{missing} credits are missing"
-        super().__init__(detail or told, errors=errors, retry_after_s=retry_after_s)
-        self.missing = missing
+    missing: str | None = None
+
+    @classmethod
+    def by(cls, missing: str) -> "InsufficientCredit":
+        """The decline of an amount, and by how many credits."""
+        error = cls(f"{missing} credits are missing")
+        error.missing = missing
+        return error
 
 
 class HoldClosed(LedgerError):

@@ -192,7 +192,7 @@ async def credit_account(request: AnyRequest, account_id: FromPath[str]) -> ASGI
 def _credited(event: Recorded, *, duplicate: bool) -> Answer:
     data = event.data
     if isinstance(data, CreditDeclined):
-        raise InsufficientCredit(missing=data.missing)
+        raise InsufficientCredit.by(data.missing)
     assert isinstance(data, AccountCredited)
     before = amount_text(amount_e10(data.after) - amount_e10(data.amount))
     receipt = CreditReceipt(

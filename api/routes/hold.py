@@ -79,7 +79,7 @@ def placed(event: Recorded, *, duplicate: bool) -> HoldReceipt:
     """The receipt of a hold, from its event alone; raises InsufficientCredit where it was declined."""
     data = event.data
     if isinstance(data, HoldDeclined):
-        raise InsufficientCredit(missing=data.missing)
+        raise InsufficientCredit.by(data.missing)
     assert isinstance(data, HoldPlaced)
     return _receipt(placed_view(data, event.position), event, duplicate=duplicate)
 
