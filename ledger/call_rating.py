@@ -19,6 +19,10 @@ def rate_call(book: RateBook, call: ModelCall, started_at_us: int, policy: Ratin
     measured = sum(used.values()) > used[REQUESTS]
     if call.status == "success" and not measured and not (rate is not None and rate.billing == "call"):
         return Rating(status="unpriced", reason="unmeasured", rate=None if rate is None else rate.position)
+    if rate is not None and measured and call.status == "success":
+        priced = _priced_plainly(rate, call, used)
+        if priced is not None:
+            return priced
     if rate is None or rate.charged.prices_nothing:
         if policy.unpriced == "reject":
             raise NoPrice(errors=(FieldError("$.model", f"no rate for {call.provider}/{call.model}, {call.type}"),))
@@ -29,6 +33,26 @@ def rate_call(book: RateBook, call: ModelCall, started_at_us: int, policy: Ratin
             rate=rate.position,
         )  # fmt: skip
     return _priced(rate, call, used)
+
+
+def _priced_plainly(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating | None:
+    """The rating of nearly every call, in one pass; None where there is more to it, and `_priced` tells."""
+    if call.price_context or call.usage is None or call.usage.estimated:
+        return None
+    found = rate.both.cost(used)
+    if found is None:
+        return None
+    cost, input_cost, vendor = found
+    if not 0 < cost <= _COST_E10_MAX or vendor > _COST_E10_MAX:
+        return None
+    text = amount_text(cost)
+    return Rating(
+        cost=text,
+        input_cost=amount_text(input_cost),
+        vendor_cost=None if rate.vendor is None else text if rate.vendor is rate.charged else amount_text(vendor),
+        status="priced",
+        rate=rate.position,
+    )
 
 
 def _priced(rate: Rate, call: ModelCall, used: dict[str, int]) -> Rating:

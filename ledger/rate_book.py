@@ -6,7 +6,7 @@ import apsw
 from msgspec import Struct
 
 from ledger.model_match import dashed, matches
-from ledger.rating import CompiledPrices
+from ledger.rating import BothPrices, CompiledPrices
 from projections import model_rate, provider
 from projections.catalogue import latest_position
 from projections.model_rate import RateRow
@@ -27,6 +27,7 @@ class Rate(Struct, frozen=True):
     billing: Billing
     charged: CompiledPrices
     vendor: CompiledPrices | None
+    both: BothPrices  # what is charged twice, where nobody knows what the vendor asks
 
     def holds(self, started_at_us: int) -> bool:
         """Whether a call that starts then may take it."""
@@ -123,7 +124,8 @@ def compiled(row: RateRow) -> Rate:
     if vendor is None and rate.vendor is not None:
         vendor = CompiledPrices(rate.vendor, rate.minimums)
     window = None if rate.daily_window is None else _window_us(rate.daily_window)
-    return Rate(row.position, rate.id, row.effective_from_us, window, rate.billing, charged, vendor)
+    both = BothPrices(charged, vendor or charged)
+    return Rate(row.position, rate.id, row.effective_from_us, window, rate.billing, charged, vendor, both)
 
 
 def _window_us(window: DailyWindow) -> tuple[int, int]:

@@ -19,6 +19,7 @@ EXACT_DECIMALS = RATE_DECIMALS + SECONDS_DECIMALS
 CONTEXTS_MAX = 256  # combinations of variants kept ready, for one rate
 PLANS_MAX = 256  # sets of reported units kept ready, for one table
 _ROUND = 10 ** (EXACT_DECIMALS - COST_DECIMALS)
+_HALF = _ROUND // 2
 _COUNTED = 10**SECONDS_DECIMALS  # a count's price, on the scale of a duration's
 
 # Units that a usage always tells, by being left out where they are 0: none of them needs another to be told too.
@@ -56,7 +57,7 @@ class Cost(Struct, frozen=True):
 
 def rounded(amount_e18: int) -> int:
     """1e-18 credits to 1e-10, half up."""
-    return (amount_e18 + _ROUND // 2) // _ROUND
+    return (amount_e18 + _HALF) // _ROUND
 
 
 def quantities(usage: Usage | None) -> dict[str, int]:
@@ -85,11 +86,13 @@ def quantities(usage: Usage | None) -> dict[str, int]:
 class _Plan(Struct, frozen=True):
     """What a table makes of usages that report the same units: sums of quantities times whole numbers.
 
-    `prices` are (unit, 1e-18 credits, of that for input); no sum of `parts` may be negative; `unreported` are priced
-    units whose absence may leave the usage unclear; `uncovered` are reported ones without a price.
+    `input` and `other` are (unit, 1e-18 credits), and a cost is the sum of both; no sum of `parts` may be negative;
+    `unreported` are priced units whose absence may leave the usage unclear; `uncovered` are reported ones without a
+    price.
     """
 
-    prices: tuple[tuple[str, int, int], ...]
+    input: tuple[tuple[str, int], ...]
+    other: tuple[tuple[str, int], ...]
     parts: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
     unreported: tuple[str, ...]
     uncovered: tuple[str, ...]
@@ -98,7 +101,7 @@ class _Plan(Struct, frozen=True):
 class _Table:
     """Prices of one tier: units from the most specific on, with the priced units inside each."""
 
-    __slots__ = ("_plans", "covered", "is_free", "lines")
+    __slots__ = ("covered", "is_free", "lines", "plans")
 
     def __init__(self, prices: Mapping[str, int]) -> None:
         units = sorted(prices, key=lambda unit: (-len(UNITS[unit]), unit))
@@ -113,39 +116,38 @@ class _Table:
         ]
         self.covered = {REQUESTS, *(unit for unit in UNITS if any(includes(priced, unit) for priced in units))}
         self.is_free = not any(prices.values())
-        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self.plans: dict[tuple[str, ...], _Plan] = {}
 
     def plan(self, used: Quantities) -> _Plan:
-        """The plan for usages that report these units."""
+        """Make the plan for usages that report these units."""
+        if len(self.plans) >= PLANS_MAX:
+            self.plans.clear()
         units = tuple(used)
-        plan = self._plans.get(units)
-        if plan is None:
-            if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
-            plan = self._plans[units] = self._planned(units)
+        plan = self.plans[units] = self._planned(units)
         return plan
 
     def _planned(self, units: tuple[str, ...]) -> _Plan:
-        prices = {unit: [0, 0] for unit in units}
+        of_input, other = dict.fromkeys(units, 0), dict.fromkeys(units, 0)
         leaves: list[dict[str, int]] = []
         for unit, rate, input_, inside in self.lines:
-            leaf = {unit: 1} if unit in prices else {}
+            leaf = {unit: 1} if unit in of_input else {}
             for n in inside:
-                for other, times in leaves[n].items():
-                    leaf[other] = leaf.get(other, 0) - times
+                for part, times in leaves[n].items():
+                    leaf[part] = leaf.get(part, 0) - times
             leaves.append(leaf)
-            for other, times in leaf.items():
-                prices[other][0] += times * rate
-                prices[other][1] += times * rate * input_
+            prices = of_input if input_ else other
+            for part, times in leaf.items():
+                prices[part] += times * rate
         plain = frozenset(units) <= _FIELD_UNITS
         return _Plan(
-            prices=tuple((unit, total, of_input) for unit, (total, of_input) in prices.items() if total or of_input),
+            input=tuple((unit, price) for unit, price in of_input.items() if price),
+            other=tuple((unit, price) for unit, price in other.items() if price),
             parts=tuple(
                 (line[0], tuple(leaf.items()))
                 for line, leaf in zip(self.lines, leaves, strict=True)
                 if min(leaf.values(), default=0) < 0
             ),
-            unreported=() if plain else tuple(line[0] for line in self.lines if line[0] not in prices),
+            unreported=() if plain else tuple(line[0] for line in self.lines if line[0] not in of_input),
             uncovered=tuple(unit for unit in units if unit not in self.covered),
         )
 
@@ -156,8 +158,10 @@ class CompiledPrices:
     def __init__(self, book: PriceBook, minimums: Mapping[str, str] | None = None) -> None:
         self._book = book
         self._minimums = {unit: parse_scaled(text, SECONDS_DECIMALS) for unit, text in (minimums or {}).items()}
+        self.has_minimums = bool(minimums)
         self._by_context: dict[tuple[int, ...], list[tuple[int, _Table]]] = {}
         self._plain = _tiers([book])
+        self._only = self._plain[0][1] if len(self._plain) == 1 else None  # the table of whatever has no context
 
     @cached_property
     def prices_nothing(self) -> bool:
@@ -172,22 +176,32 @@ class CompiledPrices:
 
     def cost(self, used: Quantities, context: Context | None = None) -> Cost:
         """The cost of quantities. Raises UnclearUsageError."""
-        table = self._table(used, context)
+        table = self._only if self._only is not None and context is None else self._table(used, context)
         if self._minimums or "seconds" in used:
             used = self._adjusted(used, table)
-        plan = table.plan(used)
+        plan = table.plans.get(tuple(used)) or table.plan(used)
         for unit in plan.unreported:
             _unreported(unit, used)
         for unit, part in plan.parts:
             if sum(used[other] * times for other, times in part) < 0:
                 raise UnclearUsageError(f"what is inside {unit} exceeds it")
-        total = of_input = 0
-        for unit, price, input_price in plan.prices:
-            amount = used[unit]
-            total += amount * price
-            of_input += amount * input_price
+        of_input = other = 0
+        for unit, price in plan.input:
+            of_input += used[unit] * price
+        for unit, price in plan.other:
+            other += used[unit] * price
         uncovered = any(used[unit] for unit in plan.uncovered) if plan.uncovered else False
-        return Cost(rounded(total), rounded(of_input), uncovered)
+        # `rounded`, twice
+        return Cost((of_input + other + _HALF) // _ROUND, (of_input + _HALF) // _ROUND, uncovered)
+
+    def at(self, tokens: int) -> _Table:
+        """The table of calls with that much input, more than any negative number, and no context."""
+        return next(table for above, table in self._plain if tokens > above)
+
+    @property
+    def steps(self) -> list[int]:
+        """The inputs above which another table holds, falling; the last is below 0."""
+        return [above for above, _ in self._plain]
 
     def lines(self, used: Quantities, context: Context | None = None) -> list[Line]:
         """The parts of a cost, the most specific units first. Raises UnclearUsageError."""
@@ -234,6 +248,75 @@ class CompiledPrices:
             if found.get(unit):
                 found[unit] = max(found[unit], least)
         return found
+
+
+class _Joint(Struct, frozen=True):
+    """Two plans for the same units: (unit, charged, vendor's) in 1e-18 credits; no sum of `parts` may be negative."""
+
+    input: tuple[tuple[str, int, int], ...]
+    other: tuple[tuple[str, int, int], ...]
+    parts: tuple[tuple[tuple[str, int], ...], ...]
+
+
+class BothPrices:
+    """What is charged and what the vendor asks, in one pass, wherever nothing about a usage is open.
+
+    It only ever says what the two would say apart, and most calls are such.
+    """
+
+    def __init__(self, charged: CompiledPrices, vendor: CompiledPrices) -> None:
+        self._able = not (charged.has_minimums or vendor.has_minimums)
+        steps = sorted({*charged.steps, *vendor.steps}, reverse=True)
+        # One more than the step is the least input that is above it.
+        self._tiers = [(step, charged.at(step + 1), vendor.at(step + 1)) for step in steps]
+        self._plans: list[dict[tuple[str, ...], _Joint | None]] = [{} for _ in steps]
+
+    def cost(self, used: Quantities) -> tuple[int, int, int] | None:
+        """The cost, its input part, and the vendor's cost, in 1e-10 credits; None where they must be told apart."""
+        if not self._able or "seconds" in used or "input_tokens" not in used:
+            return None
+        tokens = used["input_tokens"]
+        at = 0
+        while tokens <= self._tiers[at][0]:
+            at += 1
+        units = tuple(used)
+        plans = self._plans[at]
+        plan = plans[units] if units in plans else self._plan(at, used)
+        if plan is None:
+            return None
+        for part in plan.parts:
+            if sum(used[unit] * times for unit, times in part) < 0:
+                return None
+        of_input = charged = vendor = 0
+        for unit, price, vendor_price in plan.input:
+            amount = used[unit]
+            of_input += amount * price
+            vendor += amount * vendor_price
+        for unit, price, vendor_price in plan.other:
+            amount = used[unit]
+            charged += amount * price
+            vendor += amount * vendor_price
+        charged += of_input
+        return (charged + _HALF) // _ROUND, (of_input + _HALF) // _ROUND, (vendor + _HALF) // _ROUND
+
+    def _plan(self, at: int, used: Quantities) -> _Joint | None:
+        plans, (_, charged, vendor) = self._plans[at], self._tiers[at]
+        if len(plans) >= PLANS_MAX:
+            plans.clear()
+        found = plans[tuple(used)] = _joint(charged.plan(used), vendor.plan(used))
+        return found
+
+
+def _joint(charged: _Plan, vendor: _Plan) -> _Joint | None:
+    if charged.unreported or vendor.unreported or charged.uncovered or vendor.uncovered:
+        return None
+    parts = dict.fromkeys(part for _, part in (*charged.parts, *vendor.parts))
+    return _Joint(_paired(charged.input, vendor.input), _paired(charged.other, vendor.other), tuple(parts))
+
+
+def _paired(charged: Sequence[tuple[str, int]], vendor: Sequence[tuple[str, int]]) -> tuple[tuple[str, int, int], ...]:
+    ours, theirs = dict(charged), dict(vendor)
+    return tuple((unit, ours.get(unit, 0), theirs.get(unit, 0)) for unit in {**ours, **theirs})
 
 
 def _unreported(unit: str, used: Quantities) -> int:

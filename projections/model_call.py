@@ -95,11 +95,12 @@ def costs(rating: Rating | None) -> tuple[int | None, int | None, int | None]:
     """Cost, input cost and vendor cost in 1e-10 credits."""
     if rating is None or rating.status == "unpriced":
         return _NO_COSTS
-    return _e10(rating.cost), _e10(rating.input_cost), _e10(rating.vendor_cost)
-
-
-def _e10(amount: str | None) -> int | None:
-    return None if amount is None else amount_e10(amount)
+    cost, input_cost, vendor_cost = rating.cost, rating.input_cost, rating.vendor_cost
+    return (
+        None if cost is None else amount_e10(cost),
+        None if input_cost is None else amount_e10(input_cost),
+        None if vendor_cost is None else amount_e10(vendor_cost),
+    )
 
 
 def _recorded_row(event: Recorded, data: ModelCallRecorded, names: tuple[int, ...]) -> Row:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.rating import CONTEXTS_MAX, CompiledPrices, UnclearUsageError, quantities, rounded
+from ledger.rating import CONTEXTS_MAX, BothPrices, CompiledPrices, UnclearUsageError, quantities, rounded
 from schema.model_call import Usage
 from schema.model_rate import PriceBook
 from tests.strategies import examples
@@ -403,6 +403,53 @@ def test_exact_amounts_add_up(
     together = sum(line.amount_e18 for line in book.lines(totals(both, first_us + second_us)))
     assert sum(exact) == together
     assert abs(sum(book.cost(amounts).cost_e10 for amounts in apart) - rounded(together)) <= 1
+
+
+field_prices = st.dictionaries(st.sampled_from(("input", "output", "cache_read", "cache_write")), prices_e12)
+field_tiers = st.dictionaries(st.sampled_from((0, 1, 10, 1000)), field_prices, max_size=2)
+field_amounts = st.dictionaries(
+    st.sampled_from(("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")),
+    st.sampled_from((0, 1, 7, 10, 11, 1000, 1001, 10**11)),
+)
+
+
+def fields(base: Prices, tiers: dict[int, Prices]) -> Json:
+    def texts(prices: Prices) -> Json:
+        return {name: f"{price // 10**12}.{price % 10**12:012d}" for name, price in prices.items()}
+
+    return texts(base) | {"tiers": [{"above": above, **texts(tier)} for above, tier in tiers.items()]}
+
+
+@examples(600)
+@given(field_prices, field_tiers, field_prices, field_tiers, st.lists(field_amounts, min_size=1, max_size=4))
+def test_both_costs_at_once_are_those_told_apart(
+    base: Prices, tiers: dict[int, Prices], vendor_base: Prices, vendor_tiers: dict[int, Prices], usages: list[Json]
+) -> None:
+    """Charged and vendor's cost in one pass equal the two apart, or are left to them; never where one is unclear."""
+    charged, vendor = compiled(fields(base, tiers)), compiled(fields(vendor_base, vendor_tiers))
+    both = BothPrices(charged, vendor)
+    for usage in usages:
+        amounts = used(usage)
+        found = both.cost(amounts)
+        if found is not None:
+            ours, theirs = charged.cost(amounts), vendor.cost(amounts)
+            assert found == (ours.cost_e10, ours.input_cost_e10, theirs.cost_e10)
+            assert not any((ours.uncovered, theirs.uncovered))
+
+
+@pytest.mark.parametrize("usage", [tokens(1_000, 200), tokens(1_001, 200, cache_read_tokens=400), tokens(0, 5)])
+def test_plain_calls_are_priced_in_one_pass(usage: Json) -> None:
+    """A usage that the prices cover is not left to the longer way."""
+    charged = compiled({"input": "1", "output": "2", "cache_read": "0.5", "tiers": [{"above": 1_000, "input": "3"}]})
+    assert BothPrices(charged, compiled({"input": "1", "output": "1"})).cost(used(usage)) is not None
+
+
+@pytest.mark.parametrize("usage", [None, tokens(10, seconds="1.5"), tokens(10, 10, images=1)])
+def test_what_is_not_plain_is_left_to_the_longer_way(usage: Json | None) -> None:
+    """No usage, media, or something without a price."""
+    prices = compiled({"input": "1", "output": "2"})
+    assert BothPrices(prices, prices).cost(used(usage)) is None
+    assert BothPrices(prices, compiled({"input": "1", "output": "2"}, {"seconds": "1"})).cost(used(tokens(1))) is None
 
 
 @examples(200)
