@@ -15,14 +15,17 @@ import apsw
 from msgspec import Struct
 
 import ledger.commands
-from ledger import journal
+from ledger import journal, watch_load
+from ledger.changed_call import KnownCall
 from ledger.credential_book import CredentialBook
 from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
 from ledger.state import State, Write
+from ledger.watch import Watch
 from projections.account_book import Book
 from projections.model_rate import RateRow
 from schema.charge import Charge
+from schema.correction import Counted
 from schema.entry import NewEvent, Recorded
 from schema.errors import SecretUnreadable
 from schema.sealed import WrappedKey
@@ -71,6 +74,7 @@ class WorkingSet:
         self.holders: dict[tuple[str, ...], str] = {}
         self.rate_rows: list[RateRow] = []
         self.book = Book()  # accounts; empty where none is touched
+        self.watch: Watch | None = None  # budgets and alerts; None where the ledger has none
         self.charges: dict[int, Charge] = {}  # what calls that are changed have been charged, by first position
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
@@ -95,6 +99,23 @@ class WorkingSet:
         self.events[event.source, event.id] = event
         if self.book.accounts:
             self.book.evolve(event)
+        if self.watch is not None:
+            self.watch.evolve(event)
+
+    def follow(self, command: Command, decision: Decision) -> None:
+        """Add to a decision what is to be told because of it; nothing where nothing is watched."""
+        if self.watch is not None and decision.events:
+            now_us: int = getattr(command, "received_at_us")  # noqa: B009 - every command has it
+            told = self.watch.follow(self.book, decision.events, now_us)
+            if told:
+                decision.answer %= len(decision.events)
+                decision.events = [*decision.events, *told]
+
+    def counted(self, known: KnownCall) -> Counted:
+        """What a call was counted as before a change; by budgets too, where there are any."""
+        if self.watch is None:
+            return known.counted()
+        return known.counted(self.charges.get(known.row.position), self.watch.budgets.tag_keys)
 
     def load(self, db: apsw.Connection, keys: Iterable[Key]) -> None:
         """Bring in the events with these identities."""
@@ -169,6 +190,7 @@ def load_group(
         by_type[type(command)].append(command)
     for kind, same in by_type.items():
         handlers()[kind].load(db, working_set, same)
+    working_set.watch = watch_load.load(db, working_set, commands)
     return working_set
 
 

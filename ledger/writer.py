@@ -264,6 +264,7 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
             if decision.first is not None:
                 group.outcomes.append(Appended(decision.first, duplicate=True, events=0))
             else:
+                working_set.follow(command, decision)
                 now = clock.at(command)
                 appended = _stage(group, working_set, now, head.size, decision)
                 working_set.state.put(decision.state)
