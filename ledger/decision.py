@@ -6,7 +6,6 @@ A module in `ledger/commands` registers its commands here. `load` brings in, set
 
 import importlib
 import pkgutil
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -102,11 +101,11 @@ class WorkingSet:
         if self.watch is not None:
             self.watch.evolve(event)
 
-    def follow(self, command: Command, decision: Decision) -> None:
-        """Add to a decision what is to be told because of it; nothing where nothing is watched."""
-        if self.watch is not None and decision.events:
+    def follow(self, watch: Watch, command: Command, decision: Decision) -> None:
+        """Add to a decision what is to be told because of it."""
+        if decision.events:
             now_us: int = getattr(command, "received_at_us")  # noqa: B009 - every command has it
-            told = self.watch.follow(self.book, decision.events, now_us)
+            told = watch.follow(self.book, decision.events, now_us)
             if told:
                 decision.answer %= len(decision.events)
                 decision.events = [*decision.events, *told]
@@ -165,7 +164,7 @@ def handlers() -> dict[type[Command], Handler]:
 
 def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     """The commands in order, cut around those that must be alone."""
-    if not any(handlers()[kind].alone for kind in {type(command) for command in commands}):
+    if not any(handlers()[kind].alone for kind in set(map(type, commands))):
         return [commands]
     cut: list[list[Command]] = [[]]
     for command in commands:
@@ -185,11 +184,8 @@ def load_group(
 ) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
     working_set = WorkingSet(rates, keyring, credentials)
-    by_type: dict[type[Command], list[Command]] = defaultdict(list)
-    for command in commands:
-        by_type[type(command)].append(command)
-    for kind, same in by_type.items():
-        handlers()[kind].load(db, working_set, same)
+    for kind in dict.fromkeys(map(type, commands)):
+        handlers()[kind].load(db, working_set, [command for command in commands if type(command) is kind])
     working_set.watch = watch_load.load(db, working_set, commands)
     return working_set
 
