@@ -51,7 +51,8 @@ def _load_budgets(db: apsw.Connection, ws: Any, watch: Watch, commands: Sequence
     budget_spend.load_ids(db, book, ids)
     times = [command.received_at_us for command in commands]
     starts = sorted({*times, *(use.at_us for use in uses if use.at_us is not None)})
-    budget_spend.load_sums(db, book, [_span(state, starts, times) for state in book.states.values()])
+    first_us = min(times)
+    budget_spend.load_sums(db, book, [_span(state, starts, first_us) for state in book.states.values()])
     budget_spend.load_holds(db, book, _open(accounts))
     budget_spend.load_lapsed(db, book, max(times))
 
@@ -60,10 +61,10 @@ def _open(book: Book) -> list[tuple[str, str]]:
     return [hold.key for hold in book.holds.values() if hold.status == "open"]
 
 
-def _span(state: BudgetState, starts: Sequence[int], times: Sequence[int]) -> tuple[str, int, int]:
-    """From which to which bucket a group may look at a budget."""
+def _span(state: BudgetState, starts: Sequence[int], now_us: int) -> tuple[str, int, int]:
+    """From which to which bucket a group may look at a budget; `now_us` is when its first command came."""
     first = starts[min(bisect_left(starts, state.counts_from_us), len(starts) - 1)]
-    low = min(state.window(min(times))[0], state.bucket(max(first, state.counts_from_us)))
+    low = min(state.window(now_us)[0], state.bucket(max(first, state.counts_from_us)))
     return state.id, low, state.bucket(max(starts[-1], state.counts_from_us))
 
 

@@ -199,6 +199,8 @@ class BudgetBook:
         self.touched: dict[tuple[str, int], None] = {}  # budget and bucket
         self.changed: dict[str, None] = {}  # in their rules, or in what is held
         self.gone: dict[str, BudgetState] = {}  # retired
+        # What was worked out of events that are not taken in yet; these are kept so that their ids stay theirs.
+        self._moves: dict[int, tuple[object, list[Move]]] = {}
 
     def add(self, state: BudgetState) -> None:
         """Take in a budget, unless it is there. Those of one scope are in order of id, however they were found."""
@@ -208,13 +210,20 @@ class BudgetBook:
             if state.tag_key is not None:
                 self.tag_keys[state.tag_key] = None
 
+    def moves(self, data: object) -> list[Move]:
+        """What an event of a call takes from budgets and adds to them, worked out once until it is taken in."""
+        found = self._moves.get(id(data))
+        if found is None:
+            found = self._moves[id(data)] = data, list(moves_of(data, self.tag_keys))
+        return found[1]
+
     def covering(self, keys: Iterable[str]) -> list[BudgetState]:
         """The budgets of these scopes."""
         return [state for key in keys for state in self.by_key.get(key, ())]
 
-    def counted(self, data: Any) -> Iterator[tuple[BudgetState, int, int]]:  # noqa: ANN401 - an event's data
+    def counted(self, data: object) -> Iterator[tuple[BudgetState, int, int]]:
         """What an event adds: to which budget, in which bucket, how much."""
-        for move in moves_of(data, self.tag_keys):
+        for move in self.moves(data):
             if move.amount_e10:
                 for state in self.covering(move.keys):
                     if move.at_us >= state.counts_from_us:
@@ -226,6 +235,7 @@ class BudgetBook:
             for state, bucket, amount in self.counted(data):
                 state.spend(bucket, amount)
                 self.touched[state.id, bucket] = None
+            del self._moves[id(data)]
         elif isinstance(data, HoldPlaced):
             self._placed(data)
         elif isinstance(data, ENDING):

@@ -11,7 +11,7 @@ import msgspec
 
 from projections.account_book import HIGH
 from projections.account_part import HoldKey
-from projections.budget_book import COUNTING, ENDING, KINDS, BudgetBook, BudgetState, HeldFor, moves_of
+from projections.budget_book import COUNTING, ENDING, KINDS, BudgetBook, BudgetState, HeldFor
 from projections.bulk import Row, insert
 from projections.projection import Projection, Table, Target
 from schema.budget import BudgetChanged, BudgetCreated, BudgetCrossed, BudgetRetired
@@ -169,14 +169,14 @@ def _loaded(target: Target, events: Sequence[Recorded]) -> BudgetBook:
     """A book with the budgets and holds that the events touch, and none of the sums: they are added to."""
     db, suffix, book = target.db, target.suffix, BudgetBook()
     created = (event.data.scope.key for event in events if isinstance(event.data, BudgetCreated))
-    keys = {**tag_keys(db, suffix), **{key: None for key in created if key is not None}}
+    book.tag_keys = {**tag_keys(db, suffix), **{key: None for key in created if key is not None}}
     scopes: dict[str, None] = {}
     ids: dict[str, None] = {}
     holds: dict[HoldKey, None] = {}
     for event in events:
         data = event.data
         if isinstance(data, COUNTING):
-            for move in moves_of(data, keys):
+            for move in book.moves(data):
                 scopes.update(dict.fromkeys(move.keys))
         elif isinstance(data, HoldPlaced):
             ids.update(dict.fromkeys(data.budgets or ()))

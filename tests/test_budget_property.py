@@ -7,12 +7,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import apsw
 import pytest
 from msgspec.structs import replace
 
+from ledger import rebuild
+from ledger.database import open_writer
 from ledger.decision import Command
 from ledger.writer import Outcome, Writer
 from ops.verify import verify
+from projections.engine import Engine, registry
 from schema.errors import LedgerError
 from schema.hold import HoldDeclined
 from schema.model_call import ModelCallStartDeclined
@@ -401,6 +405,32 @@ def test_any_history_agrees_with_plain_sums(tmp_path: Path, seed: int) -> None:
             for command in commands:
                 alone.write([command])
             assert _entries(alone) == _entries(writer)
+
+
+def test_a_rebuild_in_small_steps_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the live tables, wherever a step ends."""
+    monkeypatch.setattr(rebuild, "STEP_EVENTS_MAX", 3)
+    history = History(94)
+    with open_book(tmp_path) as writer:
+        _prepare(history, writer)
+        for _ in range(COMMANDS):
+            command, told = history.step()
+            told()
+            writer.write([command])
+        db = open_writer(writer.path, "os")
+        before = {table: _rows(db, table) for table in TABLES}
+        assert all(before.values())
+        for name in ("budget_sums", "account_alerts"):
+            rebuild.rebuild(db, Engine(db), registry()[name])
+        assert {table: _rows(db, table) for table in TABLES} == before
+        db.close()
+
+
+TABLES = ("budget_rules", "budget_sums", "budget_crossings", "budget_holds", "account_alerts")
+
+
+def _rows(db: apsw.Connection, table: str) -> list[Any]:
+    return sorted(db.execute(f"SELECT * FROM {table}").fetchall(), key=str)
 
 
 def _entries(writer: Writer) -> list[Any]:
