@@ -15,6 +15,7 @@ from api.gate import gate
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
     account,
+    budget,
     call_export,
     correction,
     credential,
@@ -67,6 +68,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *usage_log.ROUTES,
     *account.ROUTES,
     *hold.ROUTES,
+    *budget.ROUTES,
     *estimate.ROUTES,
     *call_export.ROUTES,
     *event.ROUTES,

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ledger.budget_reads import Watched
 from ledger.ledger import Ledger
 from ledger.status import LedgerStatus
 
@@ -22,9 +23,10 @@ def count_response(scope: Scope, status: int) -> None:
 
 
 class _LedgerCollector(Collector):
-    def __init__(self, ledger: Ledger, status: LedgerStatus) -> None:
+    def __init__(self, ledger: Ledger, status: LedgerStatus, watched: Watched) -> None:
         self.ledger = ledger
         self.status = status
+        self.watched = watched
 
     def collect(self) -> Iterator[Metric]:
         yield from self._responses()
@@ -34,6 +36,12 @@ class _LedgerCollector(Collector):
         for projection in self.status.projections:
             lag.add_metric([projection.name], projection.lag)
         yield lag
+        for name, text, value in (
+            ("budgets", "Budgets in force.", self.watched.budgets),
+            ("budget_crossings", "Thresholds of budgets that were crossed, ever.", self.watched.crossings),
+            ("accounts_low", "Accounts at or below their low_balance.", self.watched.accounts_low),
+        ):
+            yield GaugeMetricFamily(f"usage_ledger_{name}", text, value)
         for name, path in (("database", self.ledger.path), ("wal", self.ledger.path.with_name("ledger.db-wal"))):
             size = path.stat().st_size if path.exists() else 0
             yield GaugeMetricFamily(f"usage_ledger_{name}_bytes", f"Size of the {name} file.", size)
@@ -58,8 +66,8 @@ class _LedgerCollector(Collector):
         yield GaugeMetricFamily("usage_ledger_queue_bytes", "Bytes waiting.", queue.bytes)
 
 
-def registry(ledger: Ledger, status: LedgerStatus) -> CollectorRegistry:
+def registry(ledger: Ledger, status: LedgerStatus, watched: Watched) -> CollectorRegistry:
     """A registry that shows this moment."""
     found = CollectorRegistry()
-    found.register(_LedgerCollector(ledger, status))
+    found.register(_LedgerCollector(ledger, status, watched))
     return found

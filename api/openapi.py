@@ -34,6 +34,7 @@ _PATH_TYPES: dict[str, Any] = {
     "version": Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z", description="A digest.")],
     "name": Annotated[str, Meta(pattern=r"^[a-z_.]{1,64}\Z", description="A file of the dashboard.")],
     "account_id": ClientId,
+    "budget_id": ClientId,
     "hold_id": ClientId,
 }
 

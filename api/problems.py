@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api.metrics import count_response
 from schema import errors
+from schema.budget import BudgetExceeded
 from schema.errors import FieldError, LedgerError
 
 log = structlog.get_logger()
@@ -71,6 +72,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     hint: str = ""
     errors: tuple[FieldError, ...] = ()
     missing: str | None = None  # credits, of a 402
+    budget: str | None = None  # that has no room, of a 402
 
 
 def status_of(error: LedgerError) -> int:
@@ -91,6 +93,7 @@ def problem(error: LedgerError) -> Problem:
         hint=kind.hint,
         errors=error.errors,
         missing=error.missing if isinstance(error, errors.InsufficientCredit) else None,
+        budget=error.budget if isinstance(error, BudgetExceeded) else None,
     )
 
 

@@ -53,6 +53,12 @@ def position_at(db: apsw.Connection, time_us: int) -> int:
     return bisect_right(recorded, time_us)
 
 
+def recorded_at(db: apsw.Connection, position: int) -> int:
+    """When the event at a position was recorded."""
+    [event] = journal.at(db, [position])
+    return event.recorded_at_us
+
+
 class _Recorded(Sequence[int]):
     """When each event was recorded, by position; looked up, not loaded."""
 

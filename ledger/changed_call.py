@@ -1,7 +1,7 @@
 """A finished call as the ledger knows it before a change: its event, its row, and what statistics counted of it."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from ledger import journal
+from projections.budget_book import tags_of
+from schema.charge import Charge
 from schema.correction import Counted
 from schema.entry import Recorded
 from schema.model_call import ModelCall, Rating, Usage
@@ -45,8 +47,11 @@ class KnownCall(Struct, frozen=True):
             rate=row.rate,
         )  # fmt: skip
 
-    def counted(self) -> Counted:
-        """What statistics counted of it, and the position of the latest event that they counted."""
+    def counted(self, charged: Charge | None = None, tag_keys: Iterable[str] = ()) -> Counted:
+        """What statistics counted of it, and the position of the latest event that they counted.
+
+        `charged` and the tags with these keys are for budgets.
+        """
         call = self.call
         assert call is not None
         return Counted(
@@ -54,6 +59,7 @@ class KnownCall(Struct, frozen=True):
             user_id=call.user_id, provider=call.provider, model=call.model, credential_id=call.credential_id,
             type=call.type, status=call.status, started_at=call.started_at, usage=_counted_usage(call),
             duration_ms=call.duration_ms, ttfb_ms=call.ttfb_ms, rating=self.rating,
+            charged=None if charged is None else charged.account, tags=tags_of(call.metadata, tag_keys) or None,
         )  # fmt: skip
 
 

@@ -14,14 +14,17 @@ import apsw
 from msgspec import Struct
 
 import ledger.commands
-from ledger import journal
+from ledger import journal, watch_load
+from ledger.changed_call import KnownCall
 from ledger.credential_book import CredentialBook
 from ledger.keyring import Keyring
 from ledger.rate_book import RateBook
 from ledger.state import State, Write
+from ledger.watch import Watch
 from projections.account_book import Book
 from projections.model_rate import RateRow
 from schema.charge import Charge
+from schema.correction import Counted
 from schema.entry import NewEvent, Recorded
 from schema.errors import SecretUnreadable
 from schema.sealed import WrappedKey
@@ -70,6 +73,7 @@ class WorkingSet:
         self.holders: dict[tuple[str, ...], str] = {}
         self.rate_rows: list[RateRow] = []
         self.book = Book()  # accounts; empty where none is touched
+        self.watch: Watch | None = None  # budgets and alerts; None where the ledger has none
         self.charges: dict[int, Charge] = {}  # what calls that are changed have been charged, by first position
         # What a load read from projections, by table and key.
         self.read: dict[Key, Any] = {}
@@ -94,6 +98,23 @@ class WorkingSet:
         self.events[event.source, event.id] = event
         if self.book.accounts:
             self.book.evolve(event)
+        if self.watch is not None:
+            self.watch.evolve(event)
+
+    def follow(self, watch: Watch, command: Command, decision: Decision) -> None:
+        """Add to a decision what is to be told because of it."""
+        if decision.events:
+            now_us: int = getattr(command, "received_at_us")  # noqa: B009 - every command has it
+            told = watch.follow(self.book, decision.events, now_us)
+            if told:
+                decision.answer %= len(decision.events)
+                decision.events = [*decision.events, *told]
+
+    def counted(self, known: KnownCall) -> Counted:
+        """What a call was counted as before a change; by budgets too, where there are any."""
+        if self.watch is None:
+            return known.counted()
+        return known.counted(self.charges.get(known.row.position), self.watch.budgets.tag_keys)
 
     def load(self, db: apsw.Connection, keys: Iterable[Key]) -> None:
         """Bring in the events with these identities."""
@@ -165,6 +186,7 @@ def load_group(
     working_set = WorkingSet(rates, keyring, credentials)
     for kind in dict.fromkeys(map(type, commands)):
         handlers()[kind].load(db, working_set, [command for command in commands if type(command) is kind])
+    working_set.watch = watch_load.load(db, working_set, commands)
     return working_set
 
 

@@ -10,8 +10,8 @@ from ledger.credential_book import Line
 from ledger.credential_health import LONG_COOL_DOWN_US, PENALTY_US_MAX, UNREADABLE_US, goes_on
 from ledger.decision import WorkingSet
 from ledger.lease_state import HEAD, LeaseHead, ModelRotationRow, ProviderRotationRow, RotationRow, UsageRow
-from ledger.quota_period import KINDS, Period, PeriodKind, calendar
 from ledger.round_robin import Candidate, Pick, effective, pick
+from projections.quota_period import KINDS, Period, PeriodKind, calendar
 from schema.errors import NoCredential, NotFound
 from schema.times import SECOND_US
 

@@ -19,7 +19,7 @@ from ledger.lease_state import (
     USAGES,
     LeaseRow,
 )
-from ledger.quota_period import KINDS, calendar
+from projections.quota_period import KINDS, calendar
 from schema.lease import LeaseRequest
 from schema.times import SECOND_US
 

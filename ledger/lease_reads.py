@@ -11,10 +11,10 @@ from ledger.commands.lease import is_near
 from ledger.lease_choice import is_penalised, is_unreadable
 from ledger.lease_load import DUE, due
 from ledger.lease_state import LEASES, ROTATIONS, USAGES, LeaseHead, LeaseRow, RotationRow, UsageRow
-from ledger.quota_period import Period, PeriodKind, calendar
 from ledger.state import State
 from projections import credential_call
 from projections.engine import require
+from projections.quota_period import Period, PeriodKind, calendar
 from schema.credential import Credential
 from schema.errors import NotFound
 from schema.lease import CredentialFigures, CredentialStatus, LeaseFilter, LeaseView, QuotaUsage

@@ -18,7 +18,7 @@ from projections.name import CALL_EVENTS
 from projections.rerate import RerateRow
 from schema.entry import Recorded
 from schema.errors import InvalidInput, NotFound
-from schema.model_call import NOUN, RatingPolicy, source_of
+from schema.model_call import NOUN, ModelCallStartDeclined, RatingPolicy, source_of
 from schema.model_call_query import CallErrors, CallFilter, StatQuery, Stats
 from schema.model_call_view import CallRow, ModelCallView, view
 from schema.paging import Page, decode_cursor, encode_cursor
@@ -92,14 +92,18 @@ def model_call(db: apsw.Connection, app: str | None, id_: str) -> ModelCallView:
 
 
 def model_call_events(db: apsw.Connection, app: str | None, id_: str) -> list[Recorded]:
-    """The events of one call, in order."""
+    """The events of one call, in order; a start that was declined is none of it."""
     sources = [source_of(app)] if app is not None else _sources(db)
-    found = [events for source in sources if (events := journal.events_of(db, source, id_))]
+    found = [events for source in sources if (events := _begun(journal.events_of(db, source, id_)))]
     if not found:
         raise NotFound(f"there is no call {id_}")
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} apps have a call {id_}: name one with ?app=")
     return found[0]
+
+
+def _begun(events: list[Recorded]) -> list[Recorded]:
+    return [event for event in events if not isinstance(event.data, ModelCallStartDeclined)]
 
 
 def _sources(db: apsw.Connection) -> list[str]:

@@ -29,6 +29,16 @@ from schema.times import SECOND_US, format_time
 _EVER_E10_MAX = EVER_CREDITS_MAX * 10**COST_DECIMALS
 
 
+class Cover(Struct, frozen=True):
+    """The budgets that cover a hold, and the hard one that has no room for it, with how much it lacks."""
+
+    budgets: list[str] | None = None
+    lacking: tuple[str, int] | None = None
+
+
+UNCOVERED = Cover()
+
+
 class Teller:
     """The events of one decision, folded into a fork of the book as they are made."""
 
@@ -129,7 +139,7 @@ class Teller:
         self._answered()
         self.settle_due(account)
 
-    def place(self, account: str, posted: PostedHold) -> bool:
+    def place(self, account: str, posted: PostedHold, cover: Cover = UNCOVERED) -> bool:
         """Set credit aside; False where there is not enough, which is an event too. Raises LimitReached."""
         state = self.settle_due(account)
         if state.holds >= OPEN_HOLDS_MAX:
@@ -142,8 +152,15 @@ class Teller:
             declined = HoldDeclined(**fields, account=account, missing=amount_text(missing))
             self._hold(posted.app, posted.id, "", declined)
             return False
+        if cover.lacking is not None:
+            budget, lacks = cover.lacking
+            full = HoldDeclined(**fields, account=account, missing=amount_text(lacks), budget=budget)
+            self._hold(posted.app, posted.id, "", full)
+            return False
         expires_at = format_time(self.now_us + posted.expires_in_s * SECOND_US)
-        placed = HoldPlaced(**fields, account=account, expires_at=expires_at, free=texts(drawn.free))
+        placed = HoldPlaced(
+            **fields, account=account, expires_at=expires_at, free=texts(drawn.free), budgets=cover.budgets
+        )
         self._hold(posted.app, posted.id, "", placed)
         return True
 

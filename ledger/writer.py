@@ -264,6 +264,8 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
             if decision.first is not None:
                 group.outcomes.append(Appended(decision.first, duplicate=True, events=0))
                 continue
+            if working_set.watch is not None:
+                working_set.follow(working_set.watch, command, decision)
             # What makes no events must leave the time to those after it.
             now = clock.at(command) if decision.events else clock
             told = _stage(group, working_set, now, head.size, decision)

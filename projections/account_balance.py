@@ -234,6 +234,16 @@ def line_at(db: apsw.Connection, account: str, position: int) -> AccountState | 
     return None
 
 
+def first_spent(db: apsw.Connection, account: str, position: int, spent_e10: int) -> int | None:
+    """The position after the given one at which more or less was spent than before; None where nothing was since."""
+    query = (
+        "SELECT position FROM account_statement WHERE account = ? AND position > ? "
+        "AND (spent_high, spent_e10) <> (?, ?) ORDER BY position LIMIT 1"
+    )
+    found: int | None = db.execute(query, (account, position, *divmod(spent_e10, HIGH))).get
+    return found
+
+
 TransactionRow = tuple[int, int, TransactionKind, int, int]
 
 

@@ -6,9 +6,10 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
+from schema.charge import accept_amount
 from schema.entry import ENTRY_BYTES_MAX
 from schema.errors import EntryTooLarge, FieldError, InconsistentUsage, InvalidInput, OutOfRange
-from schema.model_call import ModelCall, ModelCallEnd, ModelCallStart, Usage
+from schema.model_call import CallHold, ModelCall, ModelCallEnd, ModelCallStart, Usage
 from schema.times import CANONICAL_LENGTH, DAY_US, format_time, parse_time
 from schema.unit import UNITS
 
@@ -103,6 +104,20 @@ def _accept_usage(usage: Usage) -> None:
         _check_units(usage.units)
     if usage.native is not None:
         check_free_data("$.usage.native", usage.native)
+
+
+def accept_call_hold(hold: CallHold) -> None:
+    """Bring what a start asks to hold to its normal form; raises InvalidInput, OutOfRange naming the path."""
+    if (hold.amount is None) == (hold.estimate is None):
+        raise InvalidInput(errors=(FieldError("$.hold", "Expected either an amount or an estimate"),))
+    if hold.amount is not None:
+        hold.amount = accept_amount(hold.amount, "$.hold.amount")
+    if hold.estimate is not None:
+        try:
+            _accept_usage(hold.estimate)
+        except InvalidInput as error:  # its paths are those of a call
+            errors = tuple(FieldError(f"$.hold.estimate{each.path[7:]}", each.message) for each in error.errors)
+            raise type(error)(errors=errors) from None
 
 
 def _check_units(units: dict[str, int]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schema.catalogue import Change, Create, Kind, check_content
+from schema.charge import Amount, accept_amount
 from schema.errors import FieldError, InvalidInput
 from schema.event import event
 from schema.ids import AppId, ClientId, Name, ledger_source
@@ -36,12 +37,13 @@ class Account(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=Tr
     """An account as posted.
 
     `overdraft`: whether a call that nobody held credit for may take the balance below zero. Where it may not, what
-    cannot be paid is owed.
+    cannot be paid is owed. `low_balance`: when balance and free quota together fall to this, an event says so, once.
     """
 
     id: ClientId
     owner: Owner
     overdraft: Overdraft = "never"
+    low_balance: Amount | None = None
     name: Name | None = None
     apps: Apps | None = None
     metadata: dict[str, Any] | None = None
@@ -56,6 +58,7 @@ class AccountChange(Struct, kw_only=True, forbid_unknown_fields=True):
     """What a PATCH changes: fields that are given; null sets an optional field back. The owner stays."""
 
     overdraft: Overdraft | UnsetType = UNSET
+    low_balance: Amount | UnsetType | None = UNSET
     name: Name | UnsetType | None = UNSET
     apps: Apps | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
@@ -115,8 +118,10 @@ def key_of(owner: Owner) -> str:
 
 
 def check_account(content: Account | AccountChange) -> None:
-    """Check a posted account or change; raises InvalidInput or OutOfRange naming the path."""
+    """Check a posted account or change, and bring it to its normal form; raises InvalidInput or OutOfRange."""
     check_content(content, "metadata")
+    if isinstance(content.low_balance, str):
+        content.low_balance = accept_amount(content.low_balance, "$.low_balance", least_e10=0)
     if isinstance(content, Account):
         owner = content.owner
         if not owner.id.isprintable():

@@ -22,6 +22,7 @@ class AccountView(Struct, kw_only=True):
     id: str
     owner: Owner
     overdraft: Overdraft
+    low_balance: str | None
     name: str | None
     apps: list[str]
     metadata: dict[str, Any] | None
@@ -86,9 +87,10 @@ class Held(Protocol):
 def account_view(content: Account, state: Sums) -> AccountView:
     """An account's rules and what it holds."""
     return AccountView(
-        id=content.id, owner=content.owner, overdraft=content.overdraft, name=content.name,
-        apps=list(content.apps or ()), metadata=content.metadata, balance=amount_text(state.balance_e10),
-        free_quota=amount_text(state.free_e10), held=amount_text(state.held_e10),
+        id=content.id, owner=content.owner, overdraft=content.overdraft, low_balance=content.low_balance,
+        name=content.name, apps=list(content.apps or ()), metadata=content.metadata,
+        balance=amount_text(state.balance_e10), free_quota=amount_text(state.free_e10),
+        held=amount_text(state.held_e10),
         available=amount_text(state.total_e10 - state.held_e10), owed=amount_text(state.owed_e10),
         spent=amount_text(state.spent_e10), tokens=state.tokens, transactions=state.sequence,
         position=state.position,

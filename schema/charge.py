@@ -19,6 +19,8 @@ Amount = Annotated[
         examples=["12.5"],
     ),
 ]
+HOLD_SECONDS_MAX = 7 * 86_400
+HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX, description="Seconds; at most a week.")]
 SignedAmount = Annotated[
     str,
     Meta(

@@ -34,7 +34,10 @@ Basis = Literal["corrected", "billed"]
 
 
 class Counted(Struct, kw_only=True, omit_defaults=True, gc=False):
-    """What statistics counted of a call, and the position of the event that said so."""
+    """What statistics counted of a call, and the position of the event that said so.
+
+    Where there are budgets, also what they counted it by: the account that was charged, and its tags.
+    """
 
     position: int
     user_id: str | None = None
@@ -48,6 +51,8 @@ class Counted(Struct, kw_only=True, omit_defaults=True, gc=False):
     duration_ms: int | None = None
     ttfb_ms: int | None = None
     rating: Rating | None = None
+    charged: str | None = None
+    tags: dict[str, str] | None = None
 
 
 class ChargeChange(Struct, kw_only=True, omit_defaults=True, gc=False):

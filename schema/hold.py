@@ -4,26 +4,35 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schema.charge import Amount, Charge, accept_amount
+from schema.charge import Amount, Charge, HoldSeconds, accept_amount
 from schema.correction import Reason
+from schema.errors import FieldError, InvalidInput
 from schema.event import event
 from schema.ids import AppId, ClientId, Name, app_source, ledger_source
 from schema.model_call import CallType
 
 NOUN = "hold"
-HOLD_SECONDS_MAX = 7 * 86_400
 HOLD_SECONDS_DEFAULT = 900
 OPEN_HOLDS_MAX = 10_000  # of one account
 
+HOLD_TAGS_MAX = 8
+TAG_VALUE_CHARS_MAX = 200
+
 HoldStatus = Literal["open", "settled", "released", "expired", "declined"]
-HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX, description="Seconds; at most a week.")]
+TagKey = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._:~-]{1,64}\Z", description="A key of metadata.", examples=["feature"])
+]
+Tags = Annotated[
+    dict[TagKey, Annotated[str, Meta(min_length=1, max_length=TAG_VALUE_CHARS_MAX)]], Meta(max_length=HOLD_TAGS_MAX)
+]
 
 
 class PostedHold(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A hold as posted: the most that something can cost. Its id is its app's.
 
     `call_id` ties it to a call of that app: what the call costs settles it. Provider, model and type say what it is
-    for, so that grants with a scope can be held too.
+    for, so that grants with a scope can be held too; model, user and tags (of the call's metadata), so that it counts
+    against the budgets that will cover the call.
     """
 
     id: ClientId
@@ -34,23 +43,30 @@ class PostedHold(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     provider: Name | None = None
     model: Name | None = None
     type: CallType | None = None
+    user_id: Name | None = None
+    tags: Tags | None = None
 
 
 @event("hold.placed", 1)
 class HoldPlaced(PostedHold, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Credit was set aside: `free` of it in grants (by the credit's id), the rest in the balance."""
+    """Credit was set aside: `free` of it in grants (by the credit's id), the rest in the balance.
+
+    `budgets` are those that cover it: while it is open it counts against them.
+    """
 
     account: ClientId
     expires_at: str
     free: dict[str, str] | None = None
+    budgets: list[str] | None = None
 
 
 @event("hold.declined", 1)
 class HoldDeclined(PostedHold, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """There was not enough to set aside. That is final for its id."""
+    """There was not enough to set aside, or no room in `budget`. That is final for its id."""
 
     account: ClientId
     missing: str
+    budget: ClientId | None = None
 
 
 @event("hold.settled", 1)
@@ -145,5 +161,13 @@ def subject_of(app: str | None, id_: str) -> str:
 
 
 def accept_hold(hold: PostedHold) -> None:
-    """Bring a posted hold to its normal form in place; raises OutOfRange naming the path."""
+    """Bring a posted hold to its normal form in place; raises OutOfRange or InvalidInput naming the path."""
     hold.amount = accept_amount(hold.amount, "$.amount")
+    texts = {"$.user_id": hold.user_id, **{f"$.tags.{key}": value for key, value in (hold.tags or {}).items()}}
+    errors = tuple(
+        FieldError(path, "Expected printable characters only")
+        for path, text in texts.items()
+        if text is not None and not text.isprintable()
+    )
+    if errors:
+        raise InvalidInput(errors=errors)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from schema.charge import Charge
+from schema.charge import Amount, Charge, HoldSeconds
 from schema.event import Payload, event, upcast
 from schema.ids import AppId, ClientId, Name, app_source
 from schema.times import TimeText
@@ -110,8 +110,23 @@ class ModelCall(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=
     metadata: FreeData | None = None
 
 
+class CallHold(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Credit to be held for a call that begins: an amount, or an estimate of its usage, at the price that holds then.
+
+    Without `account` it is that of who pays for the call, without `expires_in_s` it ends when the call times out.
+    """
+
+    amount: Amount | None = None
+    estimate: Usage | None = None
+    account: ClientId | None = None
+    expires_in_s: HoldSeconds | None = None
+
+
 class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A call that begins now; its end follows as `complete` or `fail`. The path names the id."""
+    """A call that begins now; its end follows as `complete` or `fail`. The path names the id.
+
+    With `hold` it begins only if that much credit can be held for it; its end settles the hold, which has its id.
+    """
 
     id: ClientId | None = None
     app: AppId | None = None
@@ -126,6 +141,7 @@ class ModelCallStart(Struct, kw_only=True, forbid_unknown_fields=True, omit_defa
     trace_id: Name | None = None
     attempt: Attempt | None = 1
     metadata: FreeData | None = None
+    hold: CallHold | None = None
 
 
 class ModelCallEnd(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -177,6 +193,15 @@ class ModelCallStarted(ModelCallStart, kw_only=True, omit_defaults=True, gc=Fals
     """A call began; at `times_out_at` it is given up unless it has ended."""
 
     times_out_at: TimeText
+
+
+@event("model_call.declined", 1)
+class ModelCallStartDeclined(ModelCallStart, kw_only=True, omit_defaults=True, gc=False):
+    """A call was not begun: the account of `payer` lacks what was to be held, or a hard budget has no room for it."""
+
+    payer: str
+    missing: str
+    budget: str | None = None
 
 
 @event("model_call.timed_out", 1)
@@ -253,6 +278,7 @@ class StartModelCall(Struct, gc=False):
     started_at_us: int
     timeout_us: int
     call: ModelCallStart
+    any_account: bool = False
 
 
 class FinishModelCall(Struct, gc=False):

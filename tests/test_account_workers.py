@@ -1,6 +1,7 @@
 """Holds from many sides on one balance, with two workers and with kills between: never more than there is."""
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from ledger.ledger import Ledger
 from ops.verify import verify
 from tests.accounts import create_account, credit
+from tests.budgets import create_budget
 from tests.histories import reading, select
 from tests.server import started, wait_for
 from tests.serving import APP, NOW_US, bearer, prepare, require
@@ -39,13 +41,20 @@ def _answered(codes: dict[int, int], enough: int) -> bool:
     return len(codes) >= enough
 
 
-@pytest.mark.parametrize("kills", [0, 3])
-def test_two_workers_hold_no_more_than_there_is(tmp_path: Path, kills: int) -> None:
+def _budget(ledger: Ledger) -> None:
+    """The account has more than enough; the hard budget of its app has not."""
+    require(ledger.execute_now([create_account(owner=APP, at_us=NOW_US), credit("1000", at_us=NOW_US)]))
+    hard = create_budget(str(COVERED), scope_id=APP, at_us=NOW_US, period="rolling", window_hours=1, enforcement="hard")
+    require(ledger.execute_now([hard]))
+
+
+@pytest.mark.parametrize(("kills", "set_up"), [(0, _account), (3, _account), (0, _budget), (2, _budget)])
+def test_two_workers_hold_no_more_than_there_is(tmp_path: Path, kills: int, set_up: Callable[[Ledger], None]) -> None:
     """200 holds at once where 60 are covered: exactly 60, whichever worker takes them and whenever both die.
 
     Whoever got no answer asks again with the same id.
     """
-    prepare(tmp_path, _account)
+    prepare(tmp_path, set_up)
     codes: dict[int, int] = {}
     for kill in range(kills + 1):
         enough = HOLDS if kill == kills else (kill + 1) * HOLDS // (kills + 2)

@@ -31,6 +31,8 @@ SHIPPED = {
     "account.changed.v1", "account.collected.v1", "account.created.v1", "account.credit_declined.v1",
     "account.credited.v1", "grant.expired.v1", "hold.declined.v1", "hold.expired.v1", "hold.placed.v1",
     "hold.released.v1", "hold.settled.v1",
+    "account.balance_low.v1", "account.balance_recovered.v1", "budget.changed.v1", "budget.created.v1",
+    "budget.crossed.v1", "budget.retired.v1", "model_call.declined.v1",
 }  # fmt: skip
 
 

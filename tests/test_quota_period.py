@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.quota_period import PeriodKind, calendar
+from projections.quota_period import PeriodKind, calendar
 from schema.errors import InvalidInput
 from schema.times import HOUR_US, format_time, parse_time
 

@@ -15,6 +15,7 @@ from api.openapi import documented
 from api.respond import Answer, json
 from api.services import services_of
 from ledger import account_reads
+from ledger.forecast import forecast
 from projections import account as rows
 from schema.account import (
     ACCOUNT,
@@ -27,6 +28,7 @@ from schema.account import (
     Owner,
     check_account,
 )
+from schema.account_alert import FORECAST_DAYS_DEFAULT, FORECAST_DAYS_MAX, Forecast
 from schema.account_view import AccountView, TransactionView
 from schema.catalogue import HistoryItem, Stand
 from schema.credit import AccountCredited, CreditAccount, CreditDeclined, CreditReceipt, PostedCredit, accept_credit
@@ -57,12 +59,19 @@ class AsOfParams(Struct, kw_only=True, forbid_unknown_fields=True):
     as_of: Annotated[str, Meta(max_length=64)] | None = None
 
 
+class ForecastParams(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Over how many days back, at most; 30 unless given."""
+
+    days: Annotated[int, Meta(ge=1, le=FORECAST_DAYS_MAX)] = FORECAST_DAYS_DEFAULT
+
+
 class AccountItem(Struct, kw_only=True):
     """An account in a list: its rules."""
 
     id: str
     owner: Owner
     overdraft: str
+    low_balance: str | None
     name: str | None
     apps: list[str]
     metadata: dict[str, Any] | None
@@ -174,6 +183,17 @@ async def get_account_transactions(request: AnyRequest, account_id: FromPath[str
     return json(await readers.run(account_reads.transactions, account_id, app, params.cursor, limit))
 
 
+@get(
+    "/v1/accounts/{account_id:str}/forecast",
+    **documented(READERS, "Forecast an account", query=ForecastParams, responses={200: Forecast}),
+)
+async def get_account_forecast(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
+    """How many days it lasts by its use of late; grants that expire before are counted as if they did not."""
+    days = query.parse(request, ForecastParams).days
+    services, app = services_of(request.app), own_app(principal_of(request), None)
+    return json(await services.ledger.readers.run(forecast, account_id, app, days, services.clock()))
+
+
 @post(
     "/v1/accounts/{account_id:str}/credits",
     **documented(ADMINS, "Credit an account", body=PostedCredit, responses={200: CreditReceipt, 201: CreditReceipt}),
@@ -206,8 +226,8 @@ def _credited(event: Recorded, *, duplicate: bool) -> Answer:
 def _item(stand: Stand) -> AccountItem:
     content = stand.content
     return AccountItem(
-        id=content.id, owner=content.owner, overdraft=content.overdraft, name=content.name,
-        apps=list(content.apps or ()), metadata=content.metadata,
+        id=content.id, owner=content.owner, overdraft=content.overdraft, low_balance=content.low_balance,
+        name=content.name, apps=list(content.apps or ()), metadata=content.metadata,
         position=stand.position, created_at=format_time(stand.created_at_us),
         changed_at=format_time(stand.changed_at_us),
     )  # fmt: skip
@@ -220,5 +240,6 @@ ROUTES = (
     change_account,
     get_account_history,
     get_account_transactions,
+    get_account_forecast,
     credit_account,
 )

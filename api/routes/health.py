@@ -13,7 +13,7 @@ from api.metrics import registry
 from api.openapi import document, documented
 from api.respond import Answer, json
 from api.services import Services, services_of
-from ledger import lease_reads, status
+from ledger import budget_reads, lease_reads, status
 from ledger.database import DatabaseError
 from ledger.status import LedgerStatus
 from schema.errors import LedgerError
@@ -70,7 +70,8 @@ async def get_metrics(request: AnyRequest) -> ASGIApp:
     """Counters of this worker process, and gauges of the ledger."""
     services = services_of(request.app)
     found = await services.ledger.readers.run(status.read)
-    return Answer(generate_latest(registry(services.ledger, found)), 200, CONTENT_TYPE_LATEST)
+    watched = await services.ledger.readers.run(budget_reads.watched)
+    return Answer(generate_latest(registry(services.ledger, found, watched)), 200, CONTENT_TYPE_LATEST)
 
 
 @get("/schema", **documented(READERS, "This document", responses={200: dict[str, Any]}))

@@ -18,6 +18,7 @@ from api.services import services_of
 from ledger import account_reads
 from ledger.decision import Command
 from schema.account_view import hold_view, placed_view
+from schema.budget import BudgetExceeded
 from schema.charge import Amount, accept_amount
 from schema.correction import Reason
 from schema.entry import Recorded
@@ -33,6 +34,7 @@ from schema.hold import (
     SettleHold,
     accept_hold,
 )
+from schema.model_call import ModelCallStartDeclined
 from schema.times import format_time
 
 AnyRequest = Request[Any, Any, Any]
@@ -79,9 +81,16 @@ def placed(event: Recorded, *, duplicate: bool) -> HoldReceipt:
     """The receipt of a hold, from its event alone; raises InsufficientCredit where it was declined."""
     data = event.data
     if isinstance(data, HoldDeclined):
-        raise InsufficientCredit.by(data.missing)
+        raise declined(data)
     assert isinstance(data, HoldPlaced)
     return _receipt(placed_view(data, event.position), event, duplicate=duplicate)
+
+
+def declined(data: HoldDeclined | ModelCallStartDeclined) -> InsufficientCredit:
+    """Who lacks what: the account, or a hard budget."""
+    if data.budget is not None:
+        return BudgetExceeded.of(data.budget, data.missing)
+    return InsufficientCredit.by(data.missing)
 
 
 @post(

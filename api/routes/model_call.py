@@ -17,13 +17,22 @@ from api.openapi import documented
 from api.own_view import own_view
 from api.problems import Problem, problem
 from api.respond import json
+from api.routes.hold import declined
 from api.services import Services, services_of
 from ledger import reads
 from ledger.writer import Appended, Outcome
-from schema.acceptance import accept, accept_details
+from schema.acceptance import accept, accept_call_hold, accept_details
 from schema.errors import FieldError, IdConflict, InvalidInput, LedgerError
 from schema.ids import CLIENT_ID_PATTERN, ClientId
-from schema.model_call import FinalStatus, FinishModelCall, ModelCall, ModelCallEnd, ModelCallStart, StartModelCall
+from schema.model_call import (
+    FinalStatus,
+    FinishModelCall,
+    ModelCall,
+    ModelCallEnd,
+    ModelCallStart,
+    ModelCallStartDeclined,
+    StartModelCall,
+)
 from schema.model_call_query import CallFilter
 from schema.model_call_view import ModelCallView, Receipt, receipt
 from schema.paging import Page, bounded_limit
@@ -107,6 +116,8 @@ def _item_result(index: int, id_: str | None, outcome: Outcome) -> ItemResult:
 
 def _receipt(outcome: Appended) -> ASGIApp:
     assert outcome.recorded is not None
+    if isinstance(outcome.recorded.data, ModelCallStartDeclined):
+        raise declined(outcome.recorded.data)
     return json(receipt(outcome.recorded, duplicate=outcome.duplicate), 200 if outcome.duplicate else 201)
 
 
@@ -115,15 +126,18 @@ def _receipt(outcome: Appended) -> ASGIApp:
     **documented(POSTERS, "Start a long call", body=ModelCallStart, responses={200: Receipt, 201: Receipt}),
 )
 async def start_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
-    """The call is processing until it is completed, failed or timed out."""
+    """It is processing until completed, failed or timed out. With `hold`: or 402, and then nothing is started."""
     services, principal = services_of(request.app), principal_of(request)
     bodies.content_type(request, JSON)
     data = await bodies.read(request, services.settings.body_bytes_max)
     call = bodies.decode(data, _starts)
     call.id = _same_id(call_id, call.id)
     call.app = _required_app(own_app(principal, call.app))
-    now_us = services.clock()
-    command = StartModelCall(principal.actor, now_us, accept(call, now_us), services.settings.call_timeout_us, call)
+    if call.hold is not None:
+        accept_call_hold(call.hold)
+    now_us, timeout_us = services.clock(), services.settings.call_timeout_us
+    started_at_us, admin = accept(call, now_us), principal.role == "admin"
+    command = StartModelCall(principal.actor, now_us, started_at_us, timeout_us, call, admin)
     return _receipt(await services.ledger.execute_one(command, len(data)))
 
 

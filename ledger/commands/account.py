@@ -38,6 +38,7 @@ def create(ws: WorkingSet, command: CreateAccount) -> Decision:
 def _load_changed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ChangeAccount]) -> None:
     for command in commands:
         catalogue.load(db, ws, ACCOUNT, command.id)
+    account_balance.load(db, ws.book, [command.id for command in commands])  # a new threshold is compared with it
 
 
 @handles(ChangeAccount, _load_changed, alone=True)

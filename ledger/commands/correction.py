@@ -62,7 +62,7 @@ def correct(ws: WorkingSet, command: CorrectModelCall) -> Decision:
     teller = Teller(ws.book, command.received_at_us, command.actor)
     stands = ws.charges.get(known.row.position)
     if command.correction.void:
-        data = _voided(known, command)
+        data = _voided(ws, known, command)
         data.charges = voided(teller, stands)
     else:
         data = _corrected(ws, known, call, command)
@@ -107,7 +107,7 @@ def _corrected(ws: WorkingSet, known: KnownCall, call: ModelCall, command: Corre
     fields |= {n: v for n in given.__struct_fields__ if (v := getattr(given, n)) is not UNSET}
     data = ModelCallCorrected(
         **fields, recorded=known.row.position, correction=posted.id, reason=posted.reason, set=as_given(posted),
-        replaces=known.counted(),
+        replaces=ws.counted(known),
     )  # fmt: skip
     try:
         started_at_us = accept(data, command.received_at_us)
@@ -120,10 +120,10 @@ def _corrected(ws: WorkingSet, known: KnownCall, call: ModelCall, command: Corre
     return data
 
 
-def _voided(known: KnownCall, command: CorrectModelCall) -> ModelCallVoided:
+def _voided(ws: WorkingSet, known: KnownCall, command: CorrectModelCall) -> ModelCallVoided:
     return ModelCallVoided(
         id=command.id, app=command.app, recorded=known.row.position, correction=command.correction.id,
-        reason=command.correction.reason, replaces=known.counted(),
+        reason=command.correction.reason, replaces=ws.counted(known),
     )  # fmt: skip
 
 

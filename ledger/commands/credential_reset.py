@@ -11,7 +11,7 @@ from ledger.credential_event import Told
 from ledger.decision import Decision, WorkingSet, handles
 from ledger.lease_choice import head_of, now_of, period_of, rotation_of, usage_of
 from ledger.lease_load import load_base, load_standings
-from ledger.quota_period import PeriodKind
+from projections.quota_period import PeriodKind
 from schema.credential import Counters, CredentialReset
 from schema.errors import NotFound
 from schema.lease import ResetCredential

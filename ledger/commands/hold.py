@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import apsw
 
 from ledger.decision import Decision, WorkingSet, handles
+from ledger.hold_cover import place_hold
 from ledger.payer import load_details, may_use
 from ledger.teller import Teller
 from projections import account_balance
@@ -46,19 +47,8 @@ def place(ws: WorkingSet, command: PlaceHold) -> Decision:
     if not command.any_account and not may_use(account, hold.app):
         raise Forbidden(f"account {command.account} is not this app's, nor granted to it")
     teller = Teller(ws.book, command.received_at_us, command.actor)
-    place_hold(teller, command.account, hold)
+    place_hold(ws, teller, command.account, hold)
     return teller.decision()
-
-
-def place_hold(teller: Teller, account: str, hold: PostedHold) -> bool:
-    """Place a hold, the only one for its call; False where it was declined. Raises IdConflict, LimitReached."""
-    teller.settle_due(account)
-    if hold.call_id is not None:
-        other = teller.book.hold_for(hold.app or "", hold.call_id, teller.now_us)
-        if other is not None:
-            message = f"Expected a call that no other hold is for; it has {other.id}"
-            raise IdConflict(errors=(FieldError("$.call_id", message),))
-    return teller.place(account, hold)
 
 
 def same_or_conflict(first: Recorded, account: str, hold: PostedHold) -> Decision:

@@ -12,9 +12,12 @@ from ledger.decision import Decision, WorkingSet, handles
 from ledger.lease_choice import Choice, Moment, head_of, moment_of, of_model, of_one_provider, rotation_of
 from ledger.lease_load import load_base, load_choice
 from ledger.lease_state import LEASES, ROTATIONS, LeaseHead, LeaseRow, RotationRow, UsageRow
+from projections.budget_book import scope_keys
+from schema.budget import BudgetExceeded
 from schema.credential import CredentialQuotaExhausted, CredentialQuotaNear, QuotaKind
 from schema.errors import FieldError, IdConflict, LeaseEnded
 from schema.lease import LeaseCredential
+from schema.money import amount_text
 from schema.times import SECOND_US, format_time
 
 NEAR_PERCENT = 90
@@ -42,12 +45,23 @@ def lease(ws: WorkingSet, command: LeaseCredential) -> Decision:
     known = ws.state.get(LeaseRow, command.id)
     if known is not None:
         return _repeated(ws, command, known)
+    _require_room(ws, command)
     at, wanted = moment_of(ws, command.received_at_us), command.wanted
     if wanted.provider is not None:
         choice = of_one_provider(ws, wanted.provider, at)
     else:
         choice = of_model(ws, wanted.model or "", at)
     return _lent(head_of(ws), command, choice, at)
+
+
+def _require_room(ws: WorkingSet, command: LeaseCredential) -> None:
+    """A lease comes before a call: raises BudgetExceeded where a hard budget of its app or model has nothing left."""
+    if ws.watch is not None:
+        _, over = ws.watch.room(
+            scope_keys(command.app, None, None, command.wanted.model, {}), 1, command.received_at_us
+        )
+        if over is not None:
+            raise BudgetExceeded.of(over[0], amount_text(over[1]))
 
 
 def _repeated(ws: WorkingSet, command: LeaseCredential, known: LeaseRow) -> Decision:

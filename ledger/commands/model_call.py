@@ -6,7 +6,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from ledger import journal, payer
+from ledger import call_hold, journal, payer
 from ledger.call_rating import rate_call
 from ledger.charging import charge_call
 from ledger.decision import Decision, WorkingSet, handles
@@ -72,6 +72,7 @@ def _same_or_conflict(first: Recorded, content: msgspec.Struct) -> Decision:
 
 def _load_started(db: apsw.Connection, ws: WorkingSet, commands: Sequence[StartModelCall]) -> None:
     ws.load(db, [(source_of(c.call.app or ""), c.call.id or "") for c in commands])
+    call_hold.load(db, ws, [command for command in commands if command.call.hold is not None])
 
 
 @handles(StartModelCall, _load_started)
@@ -84,7 +85,8 @@ def start(ws: WorkingSet, command: StartModelCall) -> Decision:
     first = ws.find(source_of(app), id_)
     if first is not None:
         return _same_or_conflict(first, started)
-    return Decision([_event(id_, app, command.started_at_us, command.actor, started)])
+    event = _event(id_, app, command.started_at_us, command.actor, started)
+    return Decision([event]) if command.call.hold is None else call_hold.begin(ws, command, event)
 
 
 def _ends(id_: str) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ def _merged(
     if end.started_at is not None and accept_time(end.started_at, command.received_at_us) != began_at_us:
         raise InvalidInput(errors=(FieldError("$.started_at", "A call's start cannot change; leave it out"),))
     fields: dict[str, Any] = msgspec.structs.asdict(started)
-    del fields["times_out_at"]
+    del fields["times_out_at"], fields["hold"]
     given: dict[str, Any] = {
         name: value
         for name, value in msgspec.structs.asdict(end).items()
@@ -199,6 +201,7 @@ def sweep(ws: WorkingSet, command: SweepModelCalls) -> Decision:
 def _time_out(began: Recorded, data: ModelCallStarted, actor: str) -> NewEvent:
     fields = msgspec.structs.asdict(data)
     due_us = parse_time(fields.pop("times_out_at"))
+    del fields["hold"]
     timed_out = ModelCallTimedOut(**fields, started=began.position)
     return _event(f"{began.id}/time_out", data.app or "", due_us, actor, timed_out)
 

@@ -110,7 +110,7 @@ def advance(ws: WorkingSet, command: AdvanceRerate) -> Decision:
     teller = Teller(ws.book, command.received_at_us, command.actor)
     for verdict in verdicts:
         if verdict.changes:
-            _rerate(teller, ws, verdict, _rerated(verdict, row, command, reverted=reverting))
+            _rerate(teller, ws, verdict, _rerated(ws, verdict, row, command, reverted=reverting))
     progress = advanced(row.progress, verdicts, batch.next, step.left)
     done = RerateAdvanced(id=row.id, reverting=reverting, progress=progress)
     id_ = f"{row.id}/advance/{row.batches}"
@@ -132,14 +132,14 @@ def _taken_back(step: Step) -> list[Verdict]:
     return [Verdict(known, known.rating, data.replaces.rating or UNRATED) for known, data in pairs]
 
 
-def _rerated(verdict: Verdict, run: RerateRow, command: AdvanceRerate, *, reverted: bool) -> NewEvent:
+def _rerated(ws: WorkingSet, verdict: Verdict, run: RerateRow, command: AdvanceRerate, *, reverted: bool) -> NewEvent:
     call = verdict.known.call
     assert call is not None
     assert verdict.after is not None
     app = call.app or ""
     data = ModelCallRerated(
         id=call.id, app=app, recorded=verdict.known.row.position, rerate=run.id, reverted=reverted,
-        replaces=verdict.known.counted(), rating=verdict.after,
+        replaces=ws.counted(verdict.known), rating=verdict.after,
     )  # fmt: skip
     # Named by its batch: a correction that moves a call ahead of a run lets the run meet it twice.
     id_ = f"{call.id}/rerate/{run.id}/{run.batches}"
