@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 
 from api.auth import ANYONE, ROLES, Role
 from api.problems import PROBLEM_JSON, Problem
-from schema.ids import ClientId
+from schema.conversion import Currency
+from schema.ids import ClientId, ShortId
+from schema.payment_client import PaymentClientId
 
 DOCUMENT = "document"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -35,6 +37,12 @@ _PATH_TYPES: dict[str, Any] = {
     "name": Annotated[str, Meta(pattern=r"^[a-z_.]{1,64}\Z", description="A file of the dashboard.")],
     "account_id": ClientId,
     "hold_id": ClientId,
+    "currency": Currency,
+    "package_id": ClientId,
+    "coupon_id": ShortId,
+    "order_id": ShortId,
+    "payment_id": ClientId,
+    "payment_client_id": PaymentClientId,
 }
 
 Roles = frozenset[Role] | str

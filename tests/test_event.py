@@ -31,6 +31,11 @@ SHIPPED = {
     "account.changed.v1", "account.collected.v1", "account.created.v1", "account.credit_declined.v1",
     "account.credited.v1", "grant.expired.v1", "hold.declined.v1", "hold.expired.v1", "hold.placed.v1",
     "hold.released.v1", "hold.settled.v1",
+    "conversion.changed.v1", "conversion.created.v1", "coupon.changed.v1", "coupon.created.v1", "coupon.deleted.v1",
+    "coupon.redeemed.v1", "order.cancelled.v1", "order.expired.v1", "order.paid.v1", "order.placed.v1",
+    "order.refund_declined.v1", "order.refunded.v1", "package.changed.v1", "package.created.v1", "package.deleted.v1",
+    "payment.received.v1", "payment.resolved.v1", "payment_client.changed.v1", "payment_client.created.v1",
+    "payment_client.deleted.v1",
 }  # fmt: skip
 
 
