@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from api.app import create_app
 from api.payment_callback import CALLBACK_BYTES_MAX, SCHEMES
 from api.payment_scheme import Callback, PaymentScheme, admit
 from api.standard_webhook import StandardWebhooks
+from ledger.database import open_writer
 from ledger.ledger import Ledger
 from ops.verify import verify
 from schema.payment import Payment
@@ -138,6 +140,14 @@ def test_a_client_out_of_use_is_not_heard(service: Service) -> None:
     assert service.read("SELECT count(*) FROM data_keys") == [(0,)]
     assert service.post(CLIENTS, a_client(), "admin").json()["code"] == "id_conflict"
     assert verify(service.ledger.path, keyring=a_keyring()).ok
+
+
+def test_verify_misses_the_data_key_of_a_payment_client(service: Service) -> None:
+    """State that no event tells of is compared with the clients that there are."""
+    with closing(open_writer(service.ledger.path, "os")) as db:
+        db.execute("DELETE FROM data_keys WHERE subject = 'payment_client/bank'")
+    faults = verify(service.ledger.path, keyring=a_keyring()).faults
+    assert [(fault.table, fault.key) for fault in faults] == [("data_keys", "payment_client/bank")]
 
 
 def test_a_payment_client_is_created_once(service: Service) -> None:

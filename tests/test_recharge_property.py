@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ledger.decision import Command
+from ledger.ledger import LEDGER_FILE
 from ledger.writer import Outcome, Writer
 from ops.verify import verify
 from schema.conversion import ConversionCreated, CreateConversion
@@ -200,8 +201,7 @@ def play(data_dir: Path, seed: int, steps: int, lives: int) -> None:
                 assert [each for each in writer.write(prepared()) if isinstance(each, LedgerError)] == []
             _live(writer, game, steps // lives, seen)
             check(writer.path, game.plain)
-            path = writer.path
-    report = verify(path)
+    report = verify(data_dir / LEDGER_FILE)
     assert report.ok, report.faults
     if steps >= 600:
         assert {"credited", "credited again", "declined", "coupon_unusable", "refund_exceeds_paid"} <= seen
