@@ -6,7 +6,6 @@ A module in `ledger/commands` registers its commands here. `load` brings in, set
 
 import importlib
 import pkgutil
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -144,7 +143,7 @@ def handlers() -> dict[type[Command], Handler]:
 
 def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     """The commands in order, cut around those that must be alone."""
-    if not any(handlers()[kind].alone for kind in {type(command) for command in commands}):
+    if not any(handlers()[kind].alone for kind in set(map(type, commands))):
         return [commands]
     cut: list[list[Command]] = [[]]
     for command in commands:
@@ -164,11 +163,8 @@ def load_group(
 ) -> WorkingSet:
     """The working set of a group: one load a kind of command, whatever their number."""
     working_set = WorkingSet(rates, keyring, credentials)
-    by_type: dict[type[Command], list[Command]] = defaultdict(list)
-    for command in commands:
-        by_type[type(command)].append(command)
-    for kind, same in by_type.items():
-        handlers()[kind].load(db, working_set, same)
+    for kind in dict.fromkeys(map(type, commands)):
+        handlers()[kind].load(db, working_set, [command for command in commands if type(command) is kind])
     return working_set
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ledger import tree
-from projections.bulk import insert
+from projections.bulk import Value, insert_flat
 from schema.entry import Recorded
 from schema.event import decode
 from schema.ids import subject_keys
@@ -17,6 +17,7 @@ from schema.ids import subject_keys
 PAGE_EVENTS_MAX = 1_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 SCAN_EVENTS_MAX = 50_000
+_COLUMNS = ("position", "source", "id", "type", "subject", "time", "entry", "leaf_hash")
 
 
 class Head(Struct):
@@ -56,11 +57,10 @@ def head_position(db: apsw.Connection) -> int:
 def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries: Sequence[bytes]) -> None:
     """Append events at head.size + 1 and on, with their encoded entries; moves the head, in memory and in the file."""
     leaves = [tree.leaf_hash(entry) for entry in entries]
-    rows = [
-        (e.position, e.source, e.id, e.type, e.subject, e.time_us, entry.decode(), leaf)
-        for e, entry, leaf in zip(events, entries, leaves, strict=True)
-    ]
-    insert(db, "INSERT INTO events (position, source, id, type, subject, time, entry, leaf_hash)", rows)
+    values: list[Value] = []
+    for e, entry, leaf in zip(events, entries, leaves, strict=True):
+        values += (e.position, e.source, e.id, e.type, e.subject, e.time_us, entry.decode(), leaf)
+    insert_flat(db, f"INSERT INTO events ({', '.join(_COLUMNS)})", len(_COLUMNS), values)
     head.size = tree.extend(head.size, head.edge, leaves)
     head.recorded_at_us = events[-1].recorded_at_us
     db.execute(

@@ -27,7 +27,7 @@ from ledger.rate_book import RateBook
 from ledger.state import CommitMark, Write
 from projections.engine import Engine
 from schema.entry import Recorded, encode
-from schema.errors import LedgerError, OutcomeUnknown, StorageUnavailable
+from schema.errors import EntryTooLarge, LedgerError, OutcomeUnknown, StorageUnavailable
 from schema.event import type_of
 from schema.times import format_time
 
@@ -263,14 +263,15 @@ def decide_group(working_set: WorkingSet, head: journal.Head, commands: Sequence
             decision = table[type(command)].decide(working_set, command)
             if decision.first is not None:
                 group.outcomes.append(Appended(decision.first, duplicate=True, events=0))
-            else:
-                now = clock.at(command)
-                appended = _stage(group, working_set, now, head.size, decision)
+                continue
+            # What makes no events must leave the time to those after it.
+            now = clock.at(command) if decision.events else clock
+            told = _stage(group, working_set, now, head.size, decision)
+            if decision.state or decision.writes:
                 working_set.state.put(decision.state)
                 group.writes += decision.writes
-                appended.report, appended.duplicate = decision.report, decision.repeated
-                group.outcomes.append(appended)
-                clock = now if decision.events else clock
+            group.outcomes.append(Appended(told, decision.repeated, len(decision.events), decision.report))
+            clock = now
         except LedgerError as error:
             group.outcomes.append(error)
     return group
@@ -284,28 +285,30 @@ class _Clock:
         self.text = format_time(last_us)
 
     def at(self, command: Command) -> "_Clock":
-        """What a command's events get; a command that makes none must leave the time to those after it."""
+        """What a command's events get."""
         received_at_us: int = getattr(command, "received_at_us")  # noqa: B009 - every command has it
         return self if received_at_us <= self.us else _Clock(received_at_us)
 
 
-def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, decision: Decision) -> Appended:
-    """Encode a decision's events; only if all fit do they join the group."""
-    position = size + len(group.events)
-    staged: list[Recorded] = []
-    entries: list[bytes] = []
-    for new in decision.events:
-        position += 1
-        recorded = Recorded(
-            position, clock.us, new.source, new.id, type_of(new.data), new.subject, new.time_us, new.actor, new.data
-        )
-        entries.append(encode(recorded, new.time, clock.text))
-        staged.append(recorded)
-    group.events += staged
-    group.entries += entries
+def _stage(group: Group, working_set: WorkingSet, clock: _Clock, size: int, decision: Decision) -> Recorded | None:
+    """Encode a decision's events, which join the group only if all fit; returns the one that the caller is told of."""
+    events, entries = group.events, group.entries
+    before = len(events)
+    try:
+        for new in decision.events:
+            recorded = Recorded(
+                size + len(events) + 1, clock.us, new.source, new.id, type_of(new.data), new.subject, new.time_us,
+                new.actor, new.data,
+            )  # fmt: skip
+            entries.append(encode(recorded, new.time, clock.text))
+            events.append(recorded)
+    except EntryTooLarge:
+        del events[before:], entries[before:]
+        raise
+    staged = events[before:]
     for recorded in staged:
         working_set.evolve(recorded)
-    return Appended(staged[decision.answer] if staged else None, duplicate=False, events=len(staged))
+    return staged[decision.answer] if staged else None
 
 
 def _answer(submissions: Sequence[Submission], outcomes: Sequence[Outcome]) -> None:

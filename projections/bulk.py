@@ -20,12 +20,16 @@ Row = Sequence[Value]
 
 def insert(db: apsw.Connection, head: str, rows: Sequence[Row], tail: str = "") -> None:
     """Run `head VALUES rows tail`, in as few statements as fit. All rows have the width of the first."""
-    done = 0
-    while done < len(rows):
-        width = len(rows[0])
-        size = _block(len(rows) - done, STATEMENT_CHARS_MAX // (2 * width + 2))
-        part = rows[done : done + size]
-        db.execute(_statement(head, width, size, tail), tuple(chain.from_iterable(part)))
+    if rows:
+        insert_flat(db, head, len(rows[0]), list(chain.from_iterable(rows)), tail)
+
+
+def insert_flat(db: apsw.Connection, head: str, width: int, values: Sequence[Value], tail: str = "") -> None:
+    """The same for the values of all rows in one sequence, `width` of them a row: a row then needs no object."""
+    done, count = 0, len(values) // width
+    while done < count:
+        size = _block(count - done, STATEMENT_CHARS_MAX // (2 * width + 2))
+        db.execute(_statement(head, width, size, tail), values[done * width : (done + size) * width])
         done += size
 
 

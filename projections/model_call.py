@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import cast
 
-from projections.bulk import Row, Value, insert
-from projections.name import CallEvent
+from projections.bulk import Row, Value, insert, insert_flat
+from projections.name import CallEvent, NamedCall
 from projections.projection import Projection, Table, Target
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
 from schema.entry import Recorded
@@ -102,15 +102,15 @@ def _e10(amount: str | None) -> int | None:
     return None if amount is None else amount_e10(amount)
 
 
-def _recorded_row(event: Recorded, data: ModelCallRecorded, names: tuple[int, ...]) -> list[Value]:
+def _recorded_row(event: Recorded, data: ModelCallRecorded, names: tuple[int, ...]) -> Row:
     """The row of a call that came whole, as nearly all do."""
     error = data.error
     rating = data.rating or UNRATED
-    return [
+    return (
         event.position, event.position, data.id, *names, data.request_id, data.trace_id, event.time_us,
         data.duration_ms, data.ttfb_ms, *quantities(data.usage), error and error.code, error and error.message, None,
         *costs(rating), rating.status, rating.reason, rating.rate, event.position, 0, 0,
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def _row(event: Recorded, data: ModelCallEvent | ModelCallCorrected, names: tuple[int, ...]) -> list[Value]:
@@ -150,12 +150,23 @@ def first_position(event: Recorded, data: CallEvent) -> int:
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
     """Of several events of one call the last one stands; what a change replaces is kept as a version."""
-    first = events[0].position
+    calls = target.names.calls(target.db, events)
+    values: list[Value] = []
+    for event, data, names in calls:
+        if type(data) is not ModelCallRecorded:
+            _apply_each(target, calls, events[0].position)
+            return
+        values += _recorded_row(event, data, names)
+    insert_flat(target.db, f"INSERT INTO {target.table('model_calls')}", len(_NAMES), values)
+
+
+def _apply_each(target: Target, calls: Sequence[NamedCall], first: int) -> None:
+    """The same where not all came whole, from position `first` on."""
     rows: dict[int, list[Value]] = {}
     versions: list[Row] = []
-    for event, data, names in target.names.calls(target.db, events):
+    for event, data, names in calls:
         if isinstance(data, ModelCallRecorded):
-            rows[event.position] = _recorded_row(event, data, names)
+            rows[event.position] = [*_recorded_row(event, data, names)]
             continue
         position = first_position(event, data)
         if not isinstance(data, CHANGED):
@@ -167,8 +178,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     table = target.table("model_calls")
     insert(target.db, f"INSERT INTO {table}", [row for position, row in rows.items() if position >= first])
     insert(target.db, f"REPLACE INTO {table}", [row for position, row in rows.items() if position < first])
-    if versions:
-        insert(target.db, f"INSERT INTO {target.table('model_call_versions')}", versions)
+    insert(target.db, f"INSERT INTO {target.table('model_call_versions')}", versions)
 
 
 def _stored(target: Target, position: int) -> list[Value]:

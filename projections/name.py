@@ -4,8 +4,9 @@ Ids are given in the order of first appearance in the journal, event by event, s
 stands for "absent".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import attrgetter
 
 import apsw
 
@@ -13,14 +14,25 @@ from projections.bulk import insert
 from projections.projection import SHADOW, Projection, Table, Target
 from schema.correction import CHANGES, Counted, ModelCallChange, ModelCallCorrected
 from schema.entry import Recorded
-from schema.model_call import MODEL_CALL_EVENTS, ModelCall, ModelCallEvent, ModelCallStarted
+from schema.model_call import MODEL_CALL_EVENTS, ModelCall, ModelCallEvent, ModelCallRecorded, ModelCallStarted
 
 CallEvent = ModelCallEvent | ModelCallCorrected | ModelCallChange
 CALL_EVENTS = (*MODEL_CALL_EVENTS, ModelCallCorrected, *CHANGES)
 NamedCall = tuple[Recorded, CallEvent, tuple[int, ...]]
+Named = str | None
 
 ABSENT = 0
 NAMES_CACHED_MAX = 200_000
+
+
+# What `names_of` gives for the event of a call that came whole, as nearly all do, in one step.
+_names: Callable[[CallEvent], tuple[Named, ...]] = attrgetter(
+    "user_id", "app", "provider", "model", "credential_id", "type", "status"
+)
+
+
+def _absent() -> dict[Named, int]:
+    return {"": ABSENT, None: ABSENT}
 
 
 class NameTable:
@@ -28,11 +40,11 @@ class NameTable:
 
     def __init__(self, suffix: str = "") -> None:
         self._table = "names" + suffix
-        self._ids: dict[str, int] = {"": ABSENT}
+        self._ids = _absent()
         self._batch: Sequence[Recorded] | None = None
-        self._unnamed: list[tuple[Recorded, CallEvent, tuple[str, ...]]] = []
+        self._unnamed: list[tuple[Recorded, CallEvent, tuple[Named, ...]]] = []
         self._named: list[NamedCall] = []
-        self.wanted: list[str] = []
+        self.wanted: list[Named] = []
 
     def calls(self, db: apsw.Connection, events: Sequence[Recorded]) -> list["NamedCall"]:
         """The call events of a batch with the ids of their names: looked up once for all projections."""
@@ -42,23 +54,25 @@ class NameTable:
             self._named = [(event, data, tuple(map(get, names))) for event, data, names in self._unnamed]
         return self._named
 
-    def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str, int]:
+    def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[Named, int]:
         """All known ids, among them those of a batch's names."""
         if events is not self._batch:
             self._batch, self._named = events, []
             self._unnamed = [
-                (event, event.data, names_of(event.data)) for event in events if isinstance(event.data, CALL_EVENTS)
+                (event, data, _names(data) if type(data) is ModelCallRecorded else names_of(data))
+                for event in events
+                if isinstance(data := event.data, CALL_EVENTS)
             ]
             # In order of first appearance, which is the order ids are given in.
             self.wanted = list(dict.fromkeys(chain.from_iterable(names for _, _, names in self._unnamed)))
         return self.load(db, self.wanted)
 
-    def load(self, db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
+    def load(self, db: apsw.Connection, wanted: Sequence[Named]) -> dict[Named, int]:
         """All known ids, among them those of the wanted names that have one."""
         if len(self._ids) > NAMES_CACHED_MAX:
-            self._ids = {"": ABSENT}  # the batch stays: it is being applied
+            self._ids = _absent()  # the batch stays: it is being applied
         ids = self._ids
-        missing = tuple(name for name in wanted if name not in ids)
+        missing = tuple(name for name in wanted if name is not None and name not in ids)
         if missing:
             query = f"SELECT n.name, n.id FROM carray(?) c CROSS JOIN {self._table} n ON n.name = c.value"
             ids.update(db.execute(query, (apsw.carray(missing),)))
@@ -66,7 +80,7 @@ class NameTable:
 
     def forget(self) -> None:
         """Drop the cache: after a roll-back it may hold ids that were never committed."""
-        self._ids = {"": ABSENT}
+        self._ids = _absent()
         self._batch, self._unnamed, self._named = None, [], []
 
 
@@ -77,24 +91,20 @@ def status_of(data: ModelCallEvent | ModelCallCorrected) -> str:
     return "processing" if isinstance(data, ModelCallStarted) else "timed_out"
 
 
-def names_of(data: CallEvent) -> tuple[str, ...]:
-    """user_id, app, provider, model, credential_id, type, status: absent ones are empty.
+def names_of(data: CallEvent) -> tuple[Named, ...]:
+    """user_id, app, provider, model, credential_id, type, status: absent ones are None.
 
     A void or a re-rate changes none of them: they are those that were counted.
     """
     if isinstance(data, CHANGES):
         return counted_names(data.app, data.replaces)
-    return (
-        data.user_id or "", data.app or "", data.provider, data.model, data.credential_id or "", data.type,
-        status_of(data),
-    )  # fmt: skip
+    return (data.user_id, data.app, data.provider, data.model, data.credential_id, data.type, status_of(data))
 
 
-def counted_names(app: str, counted: Counted) -> tuple[str, ...]:
+def counted_names(app: str, counted: Counted) -> tuple[Named, ...]:
     """The same of what was counted of a call."""
     return (
-        counted.user_id or "", app, counted.provider, counted.model, counted.credential_id or "", counted.type,
-        counted.status,
+        counted.user_id, app, counted.provider, counted.model, counted.credential_id, counted.type, counted.status
     )  # fmt: skip
 
 

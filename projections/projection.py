@@ -16,7 +16,7 @@ SHADOW = "__shadow"
 class Names(Protocol):
     """Resolves interned names to their ids."""
 
-    wanted: list[str]
+    wanted: list[str | None]
 
     def calls(
         self, db: apsw.Connection, events: Sequence[Recorded]
@@ -24,11 +24,11 @@ class Names(Protocol):
         """The call events of a batch with the ids of user, app, provider, model, credential, type, status."""
         ...
 
-    def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str, int]:
+    def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[str | None, int]:
         """The known ids, among them those of a batch's names; `wanted` then lists these."""
         ...
 
-    def load(self, db: apsw.Connection, wanted: Sequence[str]) -> dict[str, int]:
+    def load(self, db: apsw.Connection, wanted: Sequence[str | None]) -> dict[str | None, int]:
         """The known ids, among them those of the wanted names that have one."""
         ...
 

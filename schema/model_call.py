@@ -3,6 +3,7 @@
 `gc=False`: calls come by the thousand a second and hold no cycles, so the collector need not look at them.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -275,6 +276,7 @@ class SweepModelCalls(Struct):
     actor: str = "ledger"
 
 
+@lru_cache(maxsize=4096)
 def source_of(app: str) -> str:
     """Where an app's calls come from."""
     return app_source(app, NOUN)
