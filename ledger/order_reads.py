@@ -51,9 +51,13 @@ def list_orders(
     if wanted.account is not None:
         _require_account(db, wanted.account, app)
         conditions.append(("account = ?", (wanted.account,)))
-    if wanted.status is not None:
-        conditions.append(orders.with_status(wanted.status, now_us))
-    rows = orders.newest(db, conditions, _before(cursor), limit)
+    either = [None] if wanted.status is None else orders.with_status(wanted.status, now_us)
+    found = [
+        row
+        for each in either
+        for row in orders.newest(db, [*conditions, *([] if each is None else [each])], _before(cursor), limit)
+    ]
+    rows = sorted(found, key=lambda row: -row.placed_position)[:limit]
     next_cursor = encode_cursor(rows[-1].placed_position) if len(rows) == limit else None
     return Page(items=[order_view(row, now_us) for row in rows], next_cursor=next_cursor)
 

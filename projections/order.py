@@ -130,15 +130,19 @@ def due(db: apsw.Connection, now_us: int, limit: int) -> list[OrderRow]:
     return [OrderRow(*row) for row in rows]
 
 
-def with_status(status: OrderStatus, now_us: int) -> Condition:
-    """The status at a moment: one that is over is expired, whether or not that was recorded yet."""
+def with_status(status: OrderStatus, now_us: int) -> list[Condition]:
+    """The status at a moment, as conditions of which any will do: each is found by an index.
+
+    One that is over is expired, whether or not that was recorded yet. The plus keeps the planner from the index by
+    expiry, which would have it sort.
+    """
     match status:
         case "pending":
-            return "status = 'pending' AND expires_at_us > ?", (now_us,)
+            return [("status = 'pending' AND +expires_at_us > ?", (now_us,))]
         case "expired":
-            return "(status = 'expired' OR status = 'pending' AND expires_at_us <= ?)", (now_us,)
+            return [("status = 'expired'", ()), ("status = 'pending' AND +expires_at_us <= ?", (now_us,))]
         case _:
-            return "status = ?", (status,)
+            return [("status = ?", (status,))]
 
 
 def newest(db: apsw.Connection, conditions: Sequence[Condition], before: int, limit: int) -> list[OrderRow]:
@@ -160,7 +164,8 @@ PROJECTION = Projection(
                 ("orders_by_position", "(placed_position)"),
                 ("orders_by_account", "(account, placed_position)"),
                 ("orders_by_status", "(status, placed_position)"),
-                ("orders_due", "(expires_at_us) WHERE status = 'pending'"),
+                ("orders_by_account_and_status", "(account, status, placed_position)"),
+                ("orders_due", "(status, expires_at_us, id)"),
                 ("orders_open", "(account, expires_at_us) WHERE status = 'pending'"),
             ),
         ),

@@ -47,3 +47,6 @@ class CouponUnusable(LedgerError):
 
 class UnknownCode(NotFound):
     """There is no coupon with this code."""
+
+    code = "unknown_code"
+    hint = "Check the code; letters may be in either case, and hyphens do not count."

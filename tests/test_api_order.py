@@ -117,7 +117,7 @@ def test_a_free_amount_is_converted_exactly(service: Service, amount: int, credi
         ({"package": "small", "amount_minor": 5, "currency": "USD"}, "invalid_input"),
         ({"package": "none"}, "not_for_sale"),
         ({"client": "nobody"}, "not_for_sale"),
-        ({"coupon": "NOSUCHCODE"}, "not_found"),
+        ({"coupon": "NOSUCHCODE"}, "unknown_code"),
         ({"colour": "red"}, "invalid_input"),
     ],
 )
@@ -303,6 +303,42 @@ def test_lists_page_newest_first(service: Service) -> None:
         cursor = page["next_cursor"]
     assert found == ["o-4", "o-3", "o-2", "o-1", "o-0"]
     assert service.get("/v1/orders?account=other").json()["items"] == []
+
+
+def test_expired_orders_page_in_order_whether_recorded_or_not(service: Service) -> None:
+    """Some that the sweep has met, some that it has not, between some that were paid."""
+    for n in range(6):
+        order(service, f"o-{n}")
+        if n == 3:
+            service.clock.now_us += LIFETIME_US
+            sweep(service)
+            service.clock.now_us += LIFETIME_US
+    call_back(service, "pay_1", "o-1")
+    service.clock.now_us += LIFETIME_US
+    found, cursor = list[str](), ""
+    while cursor is not None:
+        page = service.get(f"/v1/orders?status=expired&limit=2{cursor and '&cursor='}{cursor}").json()
+        found += [each["id"] for each in page["items"]]
+        cursor = page["next_cursor"]
+    assert found == ["o-5", "o-4", "o-3", "o-2", "o-0"]
+
+
+def test_lists_and_sweeps_seek_what_they_want(service: Service) -> None:
+    """No query about orders or payments looks at all of them, or sorts."""
+    queries = [
+        "orders WHERE placed_position < 9 AND account = 'a' ORDER BY placed_position DESC",
+        "orders WHERE placed_position < 9 AND account = 'a' AND status = 'paid' ORDER BY placed_position DESC",
+        "orders WHERE placed_position < 9 AND status = 'expired' ORDER BY placed_position DESC",
+        "orders WHERE placed_position < 9 AND status = 'pending' AND +expires_at_us <= 9 ORDER BY placed_position DESC",
+        "orders WHERE status = 'pending' AND expires_at_us <= 9 ORDER BY expires_at_us, id",
+        "orders WHERE account = 'a' AND status = 'pending' AND expires_at_us > 9",
+        "payments WHERE received_position < 9 AND status = 'flagged' ORDER BY received_position DESC",
+        "payments WHERE received_position < 9 AND order_id = 'o' ORDER BY received_position DESC",
+    ]
+    for query in queries:
+        plan = [row[3] for row in service.read(f"EXPLAIN QUERY PLAN SELECT * FROM {query} LIMIT 9")]
+        assert len(plan) == 1, (query, plan)
+        assert plan[0].startswith("SEARCH"), (query, plan)
 
 
 def test_open_orders_have_a_bound(service: Service) -> None:

@@ -100,7 +100,7 @@ def test_a_coupon_is_for_whom_it_says(service: Service) -> None:
     assert redeem(service)["code"] == "coupon_unusable"
     assert redeem(service, caller=OTHER_APP)["code"] == "forbidden"
     assert redeem(service, account="other", caller=OTHER_APP)["http"] == 201
-    assert redeem(service, code="NOSUCHCODE")["code"] == "not_found"
+    assert redeem(service, code="NOSUCHCODE")["code"] == "unknown_code"
     assert redeem(service, account="nobody")["code"] == "not_found"
 
 
@@ -109,7 +109,7 @@ def test_who_guesses_codes_is_made_to_wait(service: Service) -> None:
     make(service)
     for n in range(WRONG_A_MINUTE_MAX):
         wrong = redeem(service, code=f"WRONG-{n}", caller=APP) if n % 2 else order(service, caller=APP, coupon="WRONG")
-        assert wrong["code"] == "not_found"
+        assert wrong["code"] == "unknown_code"
     assert redeem(service, caller=APP)["code"] == "too_many_requests"
     assert order(service, caller=APP, coupon="SPRING2026")["code"] == "too_many_requests"
     assert redeem(service, account="other", caller=OTHER_APP)["http"] == 201
@@ -151,7 +151,7 @@ def test_a_code_is_one_coupons(service: Service) -> None:
     assert make(service, credits="6")["code"] == "id_conflict"
     etag = service.get(f"{COUPONS}/c-1").headers["etag"]
     assert service.request("DELETE", f"{COUPONS}/c-1", headers={"If-Match": etag}).json()["deleted"] is True
-    assert redeem(service)["code"] == "not_found"
+    assert redeem(service)["code"] == "unknown_code"
     assert make(service, "c-2")["http"] == 201
     assert redeem(service)["coupon"] == "c-2"
 
