@@ -1,7 +1,7 @@
 """The application: the reviewed list of routes, and what happens when it starts and stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
@@ -12,12 +12,16 @@ from litestar.types import ControllerRouterHandler
 
 from api import lease_upkeep, model_following, price_following
 from api.gate import gate
+from api.payment_callback import SCHEMES
+from api.payment_scheme import PaymentScheme
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
     account,
     budget,
     call_export,
+    conversion,
     correction,
+    coupon,
     credential,
     dashboard,
     estimate,
@@ -32,6 +36,10 @@ from api.routes import (
     model_rate,
     model_status,
     model_sync,
+    order,
+    package,
+    payment,
+    payment_client,
     price_list,
     provider,
     provider_test,
@@ -46,6 +54,7 @@ from ledger.price_list import PriceListSource
 from schema.credit import SweepAccounts
 from schema.errors import LedgerError
 from schema.model_call import SweepModelCalls
+from schema.order import SweepOrders
 
 log = structlog.get_logger()
 
@@ -69,6 +78,12 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *account.ROUTES,
     *hold.ROUTES,
     *budget.ROUTES,
+    *conversion.ROUTES,
+    *package.ROUTES,
+    *coupon.ROUTES,
+    *order.ROUTES,
+    *payment_client.ROUTES,
+    *payment.ROUTES,
     *estimate.ROUTES,
     *call_export.ROUTES,
     *event.ROUTES,
@@ -87,19 +102,23 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
     probe: lease_upkeep.CredentialProbe | None = None,
     *,
     session_secret: bytes | None = None,
+    payment_schemes: Mapping[str, PaymentScheme] = SCHEMES,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
     `prices` is the list that providers can follow; without one, nothing is synced. `probe` looks at credentials that
     errors disabled, and asks vendors for their models; without one, credentials are enabled by hand, no connection
     is tested and no vendor's list followed.
-    `session_secret` signs the dashboard's sessions; without one, nobody signs in.
+    `session_secret` signs the dashboard's sessions; without one, nobody signs in. `payment_schemes` are how the
+    callbacks of payment clients are known.
     """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock, prices, session_secret=session_secret, probe=probe)
+        services = Services(
+            ledger, settings, clock, prices, session_secret=session_secret, probe=probe, payment_schemes=payment_schemes
+        )
         app.state[SERVICES] = services
         work = (
             _sweep_forever(services),
@@ -136,13 +155,15 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
 
 
 async def _sweep_forever(services: Services) -> None:
-    """End what is over: started calls, holds, grants. Several workers may sweep: each ends once."""
+    """End what is over: started calls, holds, grants, orders. Several workers may sweep: each ends once."""
     while True:
         await asyncio.sleep(services.settings.sweep_interval_s)
         try:
             while await _sweep(services) == SWEEP_CALLS_MAX:
                 pass
             while await _sweep_accounts(services):
+                pass
+            while await _sweep_orders(services) == SWEEP_CALLS_MAX:
                 pass
         except LedgerError as error:
             log.warning("sweep_waits", code=error.code)
@@ -158,3 +179,8 @@ async def _sweep(services: Services) -> int:
 async def _sweep_accounts(services: Services) -> int:
     """End the holds and grants of one bounded number of accounts; returns how many events that took."""
     return (await services.ledger.execute_one(SweepAccounts(services.clock(), SWEEP_CALLS_MAX))).events
+
+
+async def _sweep_orders(services: Services) -> int:
+    """End one bounded number of orders that were not paid in time; returns how many."""
+    return (await services.ledger.execute_one(SweepOrders(services.clock(), SWEEP_CALLS_MAX))).events

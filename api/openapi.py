@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 
 from api.auth import ANYONE, ROLES, Role
 from api.problems import PROBLEM_JSON, Problem
-from schema.ids import ClientId
+from schema.conversion import Currency
+from schema.ids import ClientId, ShortId
+from schema.payment_client import PaymentClientId
 
 DOCUMENT = "document"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -36,6 +38,12 @@ _PATH_TYPES: dict[str, Any] = {
     "account_id": ClientId,
     "budget_id": ClientId,
     "hold_id": ClientId,
+    "currency": Currency,
+    "package_id": ClientId,
+    "coupon_id": ShortId,
+    "order_id": ShortId,
+    "payment_id": ClientId,
+    "payment_client_id": PaymentClientId,
 }
 
 Roles = frozenset[Role] | str

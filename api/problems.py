@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from msgspec import Struct
 
 from api.metrics import count_response
-from schema import errors
+from schema import errors, payment_errors
 from schema.budget import BudgetExceeded
 from schema.errors import FieldError, LedgerError
 
@@ -35,6 +35,11 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.AlreadyReported: 409,
     errors.HoldClosed: 409,
     errors.LeaseEnded: 409,
+    payment_errors.PaymentMismatch: 409,
+    payment_errors.OrderClosed: 409,
+    payment_errors.RefundExceedsPaid: 409,
+    payment_errors.NotForSale: 409,
+    payment_errors.CouponUnusable: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
     errors.LinkSpent: 410,

@@ -1,11 +1,13 @@
 """What the routes of one process share, made when the application starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from litestar import Litestar
 
 from api.assets import Assets
+from api.code_guesses import CodeGuesses
 from api.known_keys import KnownKeys
+from api.payment_scheme import PaymentScheme
 from api.rerater import Rerater
 from api.session import Sessions
 from api.settings import ApiSettings
@@ -31,6 +33,7 @@ class Services:
         *,
         session_secret: bytes | None = None,
         probe: CredentialProbe | None = None,
+        payment_schemes: Mapping[str, PaymentScheme] | None = None,
     ) -> None:
         self.ledger = ledger
         self.settings = settings
@@ -40,6 +43,8 @@ class Services:
         self.assets = Assets()
         self.exports = 0  # that are on their way
         self.rerater = Rerater(ledger, clock, settings.rating_policy)
+        self.payment_schemes = payment_schemes or {}
+        self.code_guesses = CodeGuesses(clock)
         self.tail = Tail(ledger.readers, settings)
         self.price_list = price_list
         # When each provider's prices were last looked at by this process, whether or not that changed any.

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from schema.credential import TIMEZONE_DEFAULT
 from schema.model_call import DEFAULT_POLICY, RatingPolicy
+from schema.order import LIFETIME_S_DEFAULT
 from schema.times import HOUR_US, SECOND_US
 
 
@@ -11,6 +12,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     """Bounds and intervals, each with its unit, and what becomes of calls without a price."""
 
     call_timeout_us: int = 1_800 * SECOND_US
+    order_lifetime_us: int = LIFETIME_S_DEFAULT * SECOND_US
     sweep_interval_s: float = 30.0
     recheck_interval_s: float = 1.0
     sse_heartbeat_s: float = 15.0

@@ -63,6 +63,7 @@ def api_settings(settings: Settings) -> ApiSettings:
     """What the API needs to know."""
     return ApiSettings(
         call_timeout_us=round(settings.call_timeout_s * SECOND_US),
+        order_lifetime_us=round(settings.order_lifetime_s * SECOND_US),
         sse_heartbeat_s=settings.sse_heartbeat_s,
         session_lifetime_us=round(settings.session_lifetime_s * SECOND_US),
         sse_streams_max=settings.sse_streams_max,

@@ -13,6 +13,7 @@ from ledger.queue import QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX
 from projections.bucket import zone
 from schema.credential import TIMEZONE_DEFAULT
 from schema.errors import InvalidSetting, LedgerError
+from schema.order import LIFETIME_S_DEFAULT
 
 PREFIX = "USAGE_LEDGER_"
 MASK = "********"
@@ -31,6 +32,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=64)]
     durability: Durability
     call_timeout_s: Seconds
+    order_lifetime_s: Seconds
     sweep_interval_s: Seconds
     unpriced_calls: Literal["accept", "reject"]
     failed_calls: Literal["charge", "free"]
@@ -83,7 +85,8 @@ SETTINGS = (
         "so commits since the last checkpoint may vanish on power loss (never when only the process dies).",
     ),
     Setting("call_timeout_s", "1800", "Seconds after which a started call that has not ended is timed out."),
-    Setting("sweep_interval_s", "30", "Seconds between looking for started calls to time out."),
+    Setting("order_lifetime_s", str(LIFETIME_S_DEFAULT), "Seconds after which an order that is not paid expires."),
+    Setting("sweep_interval_s", "30", "Seconds between looking for what is over: calls, holds, free quota, orders."),
     Setting(
         "unpriced_calls",
         "accept",

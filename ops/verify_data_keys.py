@@ -5,31 +5,35 @@ import apsw
 from ledger import data_keys
 from ledger.keyring import Keyring
 from ops.faults import Faults
-from schema.credential import CREDENTIAL, subject_of
+from schema.credential import CREDENTIAL
 from schema.errors import SecretUnreadable
+from schema.payment_client import PAYMENT_CLIENT
 from schema.sealed import WrappedKey
 
 DATA_KEYS = "data_keys"
 PAGE_ROWS = 1_000
 
+# Where there are sealed secrets: the table, and when a row has none any more.
+_SEALED = ((CREDENTIAL, "erased"), (PAYMENT_CLIENT, "deleted"))
 _MISSING = (
-    "SELECT c.id FROM credentials c LEFT JOIN data_keys k ON k.id = c.data_key AND k.subject = ?1 || '/' || c.id "
-    "WHERE NOT c.erased AND k.id IS NULL ORDER BY c.id LIMIT 1000"
+    "SELECT c.id FROM {table} c LEFT JOIN data_keys k ON k.id = c.data_key AND k.subject = ?1 || '/' || c.id "
+    "WHERE NOT c.{gone} AND k.id IS NULL ORDER BY c.id LIMIT 1000"
 )
-_EXTRA = (
-    "SELECT k.id, k.subject FROM data_keys k WHERE NOT EXISTS "
-    "(SELECT 1 FROM credentials c WHERE c.data_key = k.id AND NOT c.erased) ORDER BY k.id LIMIT 1000"
-)
+_NOT_OF = " AND NOT EXISTS (SELECT 1 FROM {table} c WHERE c.data_key = k.id AND NOT c.{gone})"
+_EXTRA = "SELECT k.id, k.subject FROM data_keys k WHERE 1{but} ORDER BY k.id LIMIT 1000"
 
 
 def check_data_keys(db: apsw.Connection, keyring: Keyring | None, faults: Faults, notes: list[str]) -> None:
     """Compare state with the credentials and, where there is a keyring, open every data key."""
-    if not all(db.table_exists("main", name) for name in (DATA_KEYS, "master_key", CREDENTIAL.table)):
+    sealed = [(kind, gone) for kind, gone in _SEALED if db.table_exists("main", kind.table)]
+    if not sealed or not all(db.table_exists("main", name) for name in (DATA_KEYS, "master_key")):
         notes.append("data keys not compared: the file is of an earlier version")
         return
-    for (id_,) in db.execute(_MISSING, (CREDENTIAL.noun,)):
-        faults.add(DATA_KEYS, "the data key of a secret that was not erased is missing", key=subject_of(str(id_)))
-    for id_, subject in db.execute(_EXTRA):
+    for kind, gone in sealed:
+        for (id_,) in db.execute(_MISSING.format(table=kind.table, gone=gone), (kind.noun,)):
+            faults.add(DATA_KEYS, "the data key of a secret that was not erased is missing", key=f"{kind.noun}/{id_}")
+    but = "".join(_NOT_OF.format(table=kind.table, gone=gone) for kind, gone in sealed)
+    for id_, subject in db.execute(_EXTRA.format(but=but)):
         faults.add(DATA_KEYS, f"no secret of {subject!r} is sealed with it", key=str(id_))
     if data_keys.by_master_key(db) and data_keys.master_key_id(db) is None:
         faults.add("master_key", "there are data keys, and no master key is said to wrap them")

@@ -15,6 +15,7 @@ from schema.times import TimeText
 PRIORITY_MAX = 1_000
 EVER_CREDITS_MAX = 800_000_000  # given to one account in its life: what 64 bits hold at 1e-10
 GRANTS_LIVE_MAX = 1_000
+OWN_ID = "~"  # what the ids begin with that the ledger gives to credits of orders and coupons
 
 CreditKind = Literal["recharge", "refund", "gift_register", "gift_signin", "gift_referral", "adjustment"]
 TransactionKind = CreditKind | Literal["consumption", "expiry"]
@@ -118,6 +119,8 @@ def credit_id(account: str, id_: str) -> str:
 
 def accept_credit(credit: PostedCredit) -> None:
     """Bring a posted credit to its normal form in place; raises InvalidInput or OutOfRange naming the path."""
+    if credit.id.startswith(OWN_ID):
+        raise InvalidInput(errors=(FieldError("$.id", f"Expected an id that does not begin with {OWN_ID}"),))
     if credit.free is None:
         credit.free = credit.kind.startswith("gift_")
     negative = credit.kind == "adjustment" and not credit.free

@@ -20,6 +20,13 @@ ClientId = Annotated[
         examples=["01937e5c-5b9a-7cc0-8a39-3f2d1c0b9a87"],
     ),
 ]
+ShortId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9._:~-]{1,64}\Z",
+        description="1 to 64 of A-Z a-z 0-9 . _ : ~ -, made by the client: others' ids are made of it.",
+    ),
+]
 AppId = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._:~-]{1,64}\Z", description="The application.", examples=["support-bot"])
 ]

@@ -33,6 +33,11 @@ SHIPPED = {
     "hold.released.v1", "hold.settled.v1",
     "account.balance_low.v1", "account.balance_recovered.v1", "budget.changed.v1", "budget.created.v1",
     "budget.crossed.v1", "budget.retired.v1", "model_call.declined.v1",
+    "conversion.changed.v1", "conversion.created.v1", "coupon.changed.v1", "coupon.created.v1", "coupon.deleted.v1",
+    "coupon.redeemed.v1", "order.cancelled.v1", "order.expired.v1", "order.paid.v1", "order.placed.v1",
+    "order.refund_declined.v1", "order.refunded.v1", "package.changed.v1", "package.created.v1", "package.deleted.v1",
+    "payment.received.v1", "payment.resolved.v1", "payment_client.changed.v1", "payment_client.created.v1",
+    "payment_client.deleted.v1",
 }  # fmt: skip
 
 

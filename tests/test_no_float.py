@@ -14,6 +14,9 @@ MONEY_WORDS = ("rate", "rating", "money", "price", "pricing", "cost", "rerate")
 MONEY_FILES = [
     *("schema/money.py", "schema/model_rate.py", "schema/unit.py", "ledger/rating.py", "ledger/rate_book.py"),
     *("ledger/rate_acceptance.py", "ledger/commands/model_rate.py", "projections/model_rate.py"),
+    *("schema/conversion.py", "schema/package.py", "schema/coupon.py", "schema/order.py", "schema/payment.py"),
+    *("ledger/commands/order.py", "ledger/commands/order_refund.py", "ledger/commands/payment.py"),
+    *("ledger/commands/coupon.py", "projections/order.py", "api/stripe_webhook.py", "api/standard_webhook.py"),
 ]
 # Words in names that only look like those.
 OTHER_WORDS = ("migrate", "generate", "operate", "integrate")

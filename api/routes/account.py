@@ -12,7 +12,7 @@ from api import catalogue, query
 from api.auth import ADMINS, OPERATORS, READERS, own_app, principal_of
 from api.catalogue import CONDITION, TAGGED, actor_of
 from api.openapi import documented
-from api.respond import Answer, json
+from api.respond import json
 from api.services import services_of
 from ledger import account_reads
 from ledger.forecast import forecast
@@ -206,21 +206,22 @@ async def credit_account(request: AnyRequest, account_id: FromPath[str]) -> ASGI
     command = CreditAccount(actor=actor_of(request), received_at_us=services.clock(), account=account_id, credit=posted)
     outcome = await services.ledger.execute_one(command)
     assert outcome.recorded is not None
-    return _credited(outcome.recorded, duplicate=outcome.duplicate)
+    receipt = credit_receipt(outcome.recorded, duplicate=outcome.duplicate)
+    return json(receipt, 200 if outcome.duplicate else 201)
 
 
-def _credited(event: Recorded, *, duplicate: bool) -> Answer:
+def credit_receipt(event: Recorded, *, duplicate: bool) -> CreditReceipt:
+    """The receipt of a credit, from its event alone; raises InsufficientCredit where it was declined."""
     data = event.data
     if isinstance(data, CreditDeclined):
         raise InsufficientCredit.by(data.missing)
     assert isinstance(data, AccountCredited)
     before = amount_text(amount_e10(data.after) - amount_e10(data.amount))
-    receipt = CreditReceipt(
+    return CreditReceipt(
         id=data.id, account=data.account, kind=data.kind, amount=data.amount, free=bool(data.free),
         expires_at=data.expires_at, sequence=data.sequence, before=before, after=data.after, position=event.position,
         recorded_at=format_time(event.recorded_at_us), duplicate=duplicate,
     )  # fmt: skip
-    return json(receipt, 200 if duplicate else 201)
 
 
 def _item(stand: Stand) -> AccountItem:
