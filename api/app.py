@@ -12,6 +12,7 @@ from litestar.types import ControllerRouterHandler
 
 from api import lease_upkeep, model_following, price_following
 from api.gate import gate
+from api.outbound import Outbound
 from api.problems import on_exception, on_http_exception, on_ledger_error
 from api.routes import (
     account,
@@ -37,6 +38,7 @@ from api.routes import (
     rerate,
     session,
     usage_log,
+    usage_report,
 )
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
@@ -67,6 +69,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *usage_log.ROUTES,
     *account.ROUTES,
     *hold.ROUTES,
+    *usage_report.ROUTES,
     *estimate.ROUTES,
     *call_export.ROUTES,
     *event.ROUTES,
@@ -85,19 +88,23 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
     probe: lease_upkeep.CredentialProbe | None = None,
     *,
     session_secret: bytes | None = None,
+    outbound: Outbound | None = None,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
     `prices` is the list that providers can follow; without one, nothing is synced. `probe` looks at credentials that
     errors disabled, and asks vendors for their models; without one, credentials are enabled by hand, no connection
     is tested and no vendor's list followed.
-    `session_secret` signs the dashboard's sessions; without one, nobody signs in.
+    `session_secret` signs the dashboard's sessions; without one, nobody signs in. `outbound` is how usage is reported
+    and webhooks are told; without one, neither is.
     """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
         ledger.open(clock())
-        services = Services(ledger, settings, clock, prices, session_secret=session_secret, probe=probe)
+        services = Services(
+            ledger, settings, clock, prices, session_secret=session_secret, probe=probe, outbound=outbound
+        )
         app.state[SERVICES] = services
         work = (
             _sweep_forever(services),
@@ -106,7 +113,9 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
             model_following.forever(services),
             lease_upkeep.recheck_forever(services, probe),
             lease_upkeep.prune_forever(services),
+            _report_forever(services),
         )
+        await _begin_reporting(services)
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -115,6 +124,8 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
                 task.cancel()
             await asyncio.wait(tasks)
             await services.tail.stop()
+            if outbound is not None:
+                await outbound.poster.close()
             services.keys.close()
             await asyncio.to_thread(ledger.close)
 
@@ -131,6 +142,20 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
         },
         openapi_config=None,  # `api/openapi.py` makes the document, and /schema serves it
     )
+
+
+async def _begin_reporting(services: Services) -> None:
+    """From where on usage is reported is settled before this process takes a call; else as soon as it can be."""
+    if services.reporter is not None:
+        try:
+            await services.reporter.begin()
+        except LedgerError as error:
+            log.warning("reporting_waits", code=error.code)
+
+
+async def _report_forever(services: Services) -> None:
+    if services.reporter is not None:
+        await services.reporter.run()
 
 
 async def _sweep_forever(services: Services) -> None:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from api.auth import ANYONE, ROLES, Role
 from api.problems import PROBLEM_JSON, Problem
 from schema.ids import ClientId
+from schema.usage_report import BatchId
 
 DOCUMENT = "document"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -35,6 +36,8 @@ _PATH_TYPES: dict[str, Any] = {
     "name": Annotated[str, Meta(pattern=r"^[a-z_.]{1,64}\Z", description="A file of the dashboard.")],
     "account_id": ClientId,
     "hold_id": ClientId,
+    "report_id": BatchId,
+    "webhook_id": ClientId,
 }
 
 Roles = frozenset[Role] | str

@@ -6,6 +6,8 @@ from litestar import Litestar
 
 from api.assets import Assets
 from api.known_keys import KnownKeys
+from api.outbound import Outbound
+from api.reporting import Reporter
 from api.rerater import Rerater
 from api.session import Sessions
 from api.settings import ApiSettings
@@ -31,6 +33,7 @@ class Services:
         *,
         session_secret: bytes | None = None,
         probe: CredentialProbe | None = None,
+        outbound: Outbound | None = None,
     ) -> None:
         self.ledger = ledger
         self.settings = settings
@@ -49,6 +52,12 @@ class Services:
         self.models_due_us: dict[str, int] = {}
         self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
+        self.outbound = outbound
+        self.reporter = (
+            None
+            if outbound is None or outbound.payment is None
+            else Reporter(ledger, settings, clock, outbound.payment, outbound.jitter_ppm)
+        )
 
 
 def services_of(app: Litestar) -> Services:
