@@ -39,6 +39,7 @@ from api.routes import (
     session,
     usage_log,
     usage_report,
+    webhook,
 )
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
@@ -70,6 +71,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *account.ROUTES,
     *hold.ROUTES,
     *usage_report.ROUTES,
+    *webhook.ROUTES,
     *estimate.ROUTES,
     *call_export.ROUTES,
     *event.ROUTES,
@@ -114,6 +116,7 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
             lease_upkeep.recheck_forever(services, probe),
             lease_upkeep.prune_forever(services),
             _report_forever(services),
+            _deliver_forever(services),
         )
         await _begin_reporting(services)
         tasks = [asyncio.create_task(each) for each in work]
@@ -156,6 +159,11 @@ async def _begin_reporting(services: Services) -> None:
 async def _report_forever(services: Services) -> None:
     if services.reporter is not None:
         await services.reporter.run()
+
+
+async def _deliver_forever(services: Services) -> None:
+    if services.deliverer is not None:
+        await services.deliverer.run()
 
 
 async def _sweep_forever(services: Services) -> None:

@@ -1,6 +1,6 @@
 """Prometheus metrics. Counters are of the worker process that answers; gauges of the ledger are the same in each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from litestar.types import Scope
 from prometheus_client import CollectorRegistry
@@ -22,13 +22,15 @@ def count_response(scope: Scope, status: int) -> None:
 
 
 class _LedgerCollector(Collector):
-    def __init__(self, ledger: Ledger, status: LedgerStatus) -> None:
+    def __init__(self, ledger: Ledger, status: LedgerStatus, more: Iterable[Metric]) -> None:
         self.ledger = ledger
         self.status = status
+        self.more = more
 
     def collect(self) -> Iterator[Metric]:
         yield from self._responses()
         yield from self._writer()
+        yield from self.more
         yield GaugeMetricFamily("usage_ledger_position", "Last position of the journal.", self.status.position)
         lag = GaugeMetricFamily("usage_ledger_projection_lag_events", "Events not yet applied.", labels=["projection"])
         for projection in self.status.projections:
@@ -58,8 +60,8 @@ class _LedgerCollector(Collector):
         yield GaugeMetricFamily("usage_ledger_queue_bytes", "Bytes waiting.", queue.bytes)
 
 
-def registry(ledger: Ledger, status: LedgerStatus) -> CollectorRegistry:
-    """A registry that shows this moment."""
+def registry(ledger: Ledger, status: LedgerStatus, more: Iterable[Metric] = ()) -> CollectorRegistry:
+    """A registry that shows this moment; `more` are metrics of what goes on beside requests."""
     found = CollectorRegistry()
-    found.register(_LedgerCollector(ledger, status))
+    found.register(_LedgerCollector(ledger, status, more))
     return found

@@ -38,6 +38,7 @@ _PATH_TYPES: dict[str, Any] = {
     "hold_id": ClientId,
     "report_id": BatchId,
     "webhook_id": ClientId,
+    "event_position": Annotated[int, Meta(ge=1, description="A position in the journal.")],
 }
 
 Roles = frozenset[Role] | str

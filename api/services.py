@@ -5,6 +5,7 @@ from collections.abc import Callable
 from litestar import Litestar
 
 from api.assets import Assets
+from api.delivering import Deliverer
 from api.known_keys import KnownKeys
 from api.outbound import Outbound
 from api.reporting import Reporter
@@ -53,6 +54,9 @@ class Services:
         self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
         self.outbound = outbound
+        self.deliverer = (
+            None if outbound is None else Deliverer(ledger, settings, clock, outbound.poster, outbound.jitter_ppm)
+        )
         self.reporter = (
             None
             if outbound is None or outbound.payment is None

@@ -53,10 +53,14 @@ def reply(status: int, text: str = "", **headers: str) -> Handler:
 def test_a_batch_is_posted_signed_and_known_again() -> None:
     """Through a real socket: taken once, then known; and its total is told."""
     with payment() as system:
-        sender = SignedPayment(HttpPoster(), system.url, key_of(SECRET) or b"", clock)
+        poster = HttpPoster()
+        sender = SignedPayment(poster, system.url, key_of(SECRET) or b"", clock)
 
         async def twice() -> list[object]:
-            return [await sender.send(BATCH), await sender.send(BATCH), await sender.total_e10("cus_1", "shop")]
+            try:
+                return [await sender.send(BATCH), await sender.send(BATCH), await sender.total_e10("cus_1", "shop")]
+            finally:
+                await poster.close()
 
         assert run(twice()) == [Sent(outcome="accepted"), Sent(outcome="duplicate"), 12]
     assert system.wrong == []

@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from api import outbound_metrics
 from api.auth import ANYONE, OPERATORS, READERS, known_caller
 from api.metrics import registry
 from api.openapi import document, documented
@@ -70,7 +71,8 @@ async def get_metrics(request: AnyRequest) -> ASGIApp:
     """Counters of this worker process, and gauges of the ledger."""
     services = services_of(request.app)
     found = await services.ledger.readers.run(status.read)
-    return Answer(generate_latest(registry(services.ledger, found)), 200, CONTENT_TYPE_LATEST)
+    more = await outbound_metrics.read(services)
+    return Answer(generate_latest(registry(services.ledger, found, more)), 200, CONTENT_TYPE_LATEST)
 
 
 @get("/schema", **documented(READERS, "This document", responses={200: dict[str, Any]}))
