@@ -1,8 +1,9 @@
 """The application: the reviewed list of routes, and what happens when it starts and stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from litestar import Litestar
@@ -108,18 +109,8 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
             ledger, settings, clock, prices, session_secret=session_secret, probe=probe, outbound=outbound
         )
         app.state[SERVICES] = services
-        work = (
-            _sweep_forever(services),
-            services.rerater.run(),
-            price_following.forever(services),
-            model_following.forever(services),
-            lease_upkeep.recheck_forever(services, probe),
-            lease_upkeep.prune_forever(services),
-            _report_forever(services),
-            _deliver_forever(services),
-        )
         await _begin_reporting(services)
-        tasks = [asyncio.create_task(each) for each in work]
+        tasks = [asyncio.create_task(each) for each in _work(services, probe)]
         try:
             yield
         finally:
@@ -145,6 +136,20 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
         },
         openapi_config=None,  # `api/openapi.py` makes the document, and /schema serves it
     )
+
+
+def _work(services: Services, probe: lease_upkeep.CredentialProbe | None) -> list[Coroutine[Any, Any, None]]:
+    """What goes on beside requests, for ever."""
+    return [
+        _sweep_forever(services),
+        services.rerater.run(),
+        price_following.forever(services),
+        model_following.forever(services),
+        lease_upkeep.recheck_forever(services, probe),
+        lease_upkeep.prune_forever(services),
+        _report_forever(services),
+        _deliver_forever(services),
+    ]
 
 
 async def _begin_reporting(services: Services) -> None:

@@ -127,6 +127,15 @@ class WebhookReplayed(Struct, kw_only=True, forbid_unknown_fields=True, omit_def
     reason: Reason | None = None
 
 
+@event("webhook.retried", 1)
+class WebhookRetried(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An event that was given up is to be told again; `position` is the event's."""
+
+    id: ClientId
+    position: int
+    reason: Reason | None = None
+
+
 WEBHOOK = Kind(
     noun=NOUN, source=SOURCE, table="webhooks", content=Webhook, created=WebhookCreated, changed=WebhookChanged,
     deleted=WebhookDeleted,
@@ -204,6 +213,7 @@ class RetryDead(Struct):
     received_at_us: int
     id: str
     position: int
+    reason: str | None
 
 
 class ReplayWebhook(Struct):
@@ -220,6 +230,12 @@ class PostedReplay(Struct, kw_only=True, forbid_unknown_fields=True):
     """From where: the first event that is told is the next one after this position."""
 
     after: Annotated[int, Meta(ge=0, le=2**62)]
+    reason: Reason | None = None
+
+
+class PostedRetry(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why, as kept in the journal. The body may be left out."""
+
     reason: Reason | None = None
 
 

@@ -31,6 +31,10 @@ SHIPPED = {
     "account.changed.v1", "account.collected.v1", "account.created.v1", "account.credit_declined.v1",
     "account.credited.v1", "grant.expired.v1", "hold.declined.v1", "hold.expired.v1", "hold.placed.v1",
     "hold.released.v1", "hold.settled.v1",
+    "usage_report.dead.v1", "usage_report.reported.v1", "usage_report.retried.v1", "usage_reporting.paused.v1",
+    "usage_reporting.resumed.v1", "usage_reporting.started.v1",
+    "webhook.changed.v1", "webhook.created.v1", "webhook.dead_lettered.v1", "webhook.deleted.v1",
+    "webhook.recovered.v1", "webhook.replayed.v1", "webhook.retried.v1",
 }  # fmt: skip
 
 

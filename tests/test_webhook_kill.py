@@ -42,7 +42,7 @@ class Posts:
             except Disconnected:
                 return
             self.posted += 1
-            time.sleep(0.02)
+            time.sleep(0.05)
 
 
 def killed_while_telling(data_dir: Path, kills: int, workers: str, seed: int) -> None:

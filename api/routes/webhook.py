@@ -8,6 +8,7 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 from msgspec import Struct
 
+from api import body as bodies
 from api import catalogue, lending, query, secret_body
 from api.auth import ADMINS, REPLAYERS
 from api.catalogue import CONDITION, POSITION_DIGITS_MAX, TAGGED, actor_of
@@ -25,6 +26,7 @@ from schema.webhook import (
     DeadLetter,
     DeleteWebhook,
     PostedReplay,
+    PostedRetry,
     ReplayWebhook,
     RetryDead,
     WebhookChange,
@@ -38,6 +40,7 @@ AnyRequest = Request[Any, Any, Any]
 
 _posts = msgspec.json.Decoder(WebhookPost)
 _patches = msgspec.json.Decoder(WebhookChange)
+_retries = msgspec.json.Decoder(PostedRetry)
 _replays = msgspec.json.Decoder(PostedReplay)
 
 
@@ -171,17 +174,18 @@ async def list_dead_letters(request: AnyRequest, webhook_id: FromPath[str]) -> A
 @post(
     "/v1/webhooks/{webhook_id:str}/dead-letters/{event_position:str}/retry",
     status_code=200,
-    **documented(ADMINS, "Tell a dead letter again", query=query.NoParams, responses={200: DeadLetter}),
+    **documented(ADMINS, "Tell a dead letter again", body=PostedRetry, responses={200: DeadLetter}),
 )
 async def retry_dead_letter(request: AnyRequest, webhook_id: FromPath[str], event_position: FromPath[str]) -> ASGIApp:
     """Soon, and out of its turn; taken, it is one no more."""
-    query.parse(request, query.NoParams)
     services = services_of(request.app)
+    data = await bodies.read(request, services.settings.body_bytes_max)
+    reason = bodies.decode(data, _retries).reason if data.strip() else None
     if not (event_position.isascii() and event_position.isdigit() and len(event_position) <= POSITION_DIGITS_MAX):
         raise NotFound(f"{event_position[:100]} is no position")
     position = int(event_position)
     found = await services.ledger.readers.run(webhook_reads.one_dead_letter, webhook_id, position)
-    await lending.run(services, RetryDead(actor_of(request), services.clock(), webhook_id, position))
+    await lending.run(services, RetryDead(actor_of(request), services.clock(), webhook_id, position, reason))
     found.retrying = True
     return json(found)
 

@@ -32,6 +32,7 @@ from schema.webhook import (
     WebhookDeadLettered,
     WebhookRecovered,
     WebhookReplayed,
+    WebhookRetried,
     subject_of,
 )
 
@@ -159,10 +160,15 @@ def finish_dead(ws: WorkingSet, command: FinishDead) -> Decision:
 @handles(RetryDead, _load_dead, alone=True)
 def retry_dead(ws: WorkingSet, command: RetryDead) -> Decision:
     """A dead letter is told again, soon; that changes nothing for what comes after it."""
-    dead = ws.state.get(DeadRow, command.id, command.position)
-    if dead is None:
+    row, dead = ws.state.get(DeliveryRow, command.id), ws.state.get(DeadRow, command.id, command.position)
+    if row is None or dead is None:
         raise NotFound(f"webhook {command.id} has no dead letter at position {command.position}")
-    return Decision([], state=[replace(dead, retrying=True)])
+    if dead.retrying:
+        return Decision([], repeated=True)
+    events: list[NewEvent] = []
+    data = WebhookRetried(id=command.id, position=command.position, reason=command.reason)
+    row = _tell(row, "retry", data, command, events)
+    return Decision(events, state=[row, replace(dead, retrying=True)])
 
 
 def _load_replay(db: apsw.Connection, ws: WorkingSet, commands: Sequence[ReplayWebhook]) -> None:
