@@ -1,8 +1,10 @@
 """The application: the reviewed list of routes, and what happens when it starts and stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import structlog
 from litestar import Litestar
@@ -12,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 
 from api import lease_upkeep, model_following, price_following
 from api.gate import gate
+from api.outbound import Outbound
 from api.payment_callback import SCHEMES
 from api.payment_scheme import PaymentScheme
 from api.problems import on_exception, on_http_exception, on_ledger_error
@@ -46,6 +49,8 @@ from api.routes import (
     rerate,
     session,
     usage_log,
+    usage_report,
+    webhook,
 )
 from api.services import SERVICES, Services
 from api.settings import ApiSettings
@@ -84,6 +89,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *order.ROUTES,
     *payment_client.ROUTES,
     *payment.ROUTES,
+    *usage_report.ROUTES,
+    *webhook.ROUTES,
     *estimate.ROUTES,
     *call_export.ROUTES,
     *event.ROUTES,
@@ -103,6 +110,7 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
     *,
     session_secret: bytes | None = None,
     payment_schemes: Mapping[str, PaymentScheme] = SCHEMES,
+    outbound: Outbound | None = None,
 ) -> Litestar:
     """The service over a ledger, which it opens at start and closes at the end. `clock` gives microseconds, UTC.
 
@@ -110,39 +118,21 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
     errors disabled, and asks vendors for their models; without one, credentials are enabled by hand, no connection
     is tested and no vendor's list followed.
     `session_secret` signs the dashboard's sessions; without one, nobody signs in. `payment_schemes` are how the
-    callbacks of payment clients are known.
+    callbacks of payment clients are known. `outbound` is how usage is reported and webhooks are told; without one,
+    neither is.
     """
 
-    @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncGenerator[None, None]:
+    def open_services() -> Services:
         ledger.open(clock())
-        services = Services(
-            ledger, settings, clock, prices, session_secret=session_secret, probe=probe, payment_schemes=payment_schemes
-        )
-        app.state[SERVICES] = services
-        work = (
-            _sweep_forever(services),
-            services.rerater.run(),
-            price_following.forever(services),
-            model_following.forever(services),
-            lease_upkeep.recheck_forever(services, probe),
-            lease_upkeep.prune_forever(services),
-        )
-        tasks = [asyncio.create_task(each) for each in work]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            await services.tail.stop()
-            services.keys.close()
-            await asyncio.to_thread(ledger.close)
+        return Services(
+            ledger, settings, clock, prices, session_secret=session_secret, probe=probe,
+            payment_schemes=payment_schemes, outbound=outbound,
+        )  # fmt: skip
 
     return Litestar(
         route_handlers=ROUTES,
         middleware=[gate],
-        lifespan=[lifespan],
+        lifespan=[partial(_serving, open_services, probe)],
         state=State(),
         logging_config=None,  # logging is set up by `ops`, once
         exception_handlers={
@@ -152,6 +142,61 @@ def create_app(  # noqa: PLR0913 - what one process is put together from
         },
         openapi_config=None,  # `api/openapi.py` makes the document, and /schema serves it
     )
+
+
+@asynccontextmanager
+async def _serving(
+    open_services: Callable[[], Services], probe: lease_upkeep.CredentialProbe | None, app: Litestar
+) -> AsyncGenerator[None, None]:
+    """Open the ledger, work beside requests as long as they are served, then close everything."""
+    services = open_services()
+    app.state[SERVICES] = services
+    await _begin_reporting(services)
+    tasks = [asyncio.create_task(each) for each in _work(services, probe)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await services.tail.stop()
+        if services.outbound is not None:
+            await services.outbound.poster.close()
+        services.keys.close()
+        await asyncio.to_thread(services.ledger.close)
+
+
+def _work(services: Services, probe: lease_upkeep.CredentialProbe | None) -> list[Coroutine[Any, Any, None]]:
+    """What goes on beside requests, for ever."""
+    return [
+        _sweep_forever(services),
+        services.rerater.run(),
+        price_following.forever(services),
+        model_following.forever(services),
+        lease_upkeep.recheck_forever(services, probe),
+        lease_upkeep.prune_forever(services),
+        _report_forever(services),
+        _deliver_forever(services),
+    ]
+
+
+async def _begin_reporting(services: Services) -> None:
+    """From where on usage is reported is settled before this process takes a call; else as soon as it can be."""
+    if services.reporter is not None:
+        try:
+            await services.reporter.begin()
+        except LedgerError as error:
+            log.warning("reporting_waits", code=error.code)
+
+
+async def _report_forever(services: Services) -> None:
+    if services.reporter is not None:
+        await services.reporter.run()
+
+
+async def _deliver_forever(services: Services) -> None:
+    if services.deliverer is not None:
+        await services.deliverer.run()
 
 
 async def _sweep_forever(services: Services) -> None:

@@ -1,6 +1,6 @@
 """Prometheus metrics. Counters are of the worker process that answers; gauges of the ledger are the same in each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from litestar.types import Scope
 from prometheus_client import CollectorRegistry
@@ -23,14 +23,16 @@ def count_response(scope: Scope, status: int) -> None:
 
 
 class _LedgerCollector(Collector):
-    def __init__(self, ledger: Ledger, status: LedgerStatus, watched: Watched) -> None:
+    def __init__(self, ledger: Ledger, status: LedgerStatus, watched: Watched, more: Iterable[Metric]) -> None:
         self.ledger = ledger
         self.status = status
         self.watched = watched
+        self.more = more
 
     def collect(self) -> Iterator[Metric]:
         yield from self._responses()
         yield from self._writer()
+        yield from self.more
         yield GaugeMetricFamily("usage_ledger_position", "Last position of the journal.", self.status.position)
         lag = GaugeMetricFamily("usage_ledger_projection_lag_events", "Events not yet applied.", labels=["projection"])
         for projection in self.status.projections:
@@ -66,8 +68,8 @@ class _LedgerCollector(Collector):
         yield GaugeMetricFamily("usage_ledger_queue_bytes", "Bytes waiting.", queue.bytes)
 
 
-def registry(ledger: Ledger, status: LedgerStatus, watched: Watched) -> CollectorRegistry:
-    """A registry that shows this moment."""
+def registry(ledger: Ledger, status: LedgerStatus, watched: Watched, more: Iterable[Metric] = ()) -> CollectorRegistry:
+    """A registry that shows this moment; `more` are metrics of what goes on beside requests."""
     found = CollectorRegistry()
-    found.register(_LedgerCollector(ledger, status, watched))
+    found.register(_LedgerCollector(ledger, status, watched, more))
     return found

@@ -15,6 +15,7 @@ from api.problems import PROBLEM_JSON, Problem
 from schema.conversion import Currency
 from schema.ids import ClientId, ShortId
 from schema.payment_client import PaymentClientId
+from schema.usage_report import BatchId
 
 DOCUMENT = "document"
 JSON, NDJSON = "application/json", "application/x-ndjson"
@@ -44,6 +45,9 @@ _PATH_TYPES: dict[str, Any] = {
     "order_id": ShortId,
     "payment_id": ClientId,
     "payment_client_id": PaymentClientId,
+    "report_id": BatchId,
+    "webhook_id": ClientId,
+    "event_position": Annotated[int, Meta(ge=1, description="A position in the journal.")],
 }
 
 Roles = frozenset[Role] | str

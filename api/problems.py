@@ -13,6 +13,7 @@ from api.metrics import count_response
 from schema import errors, payment_errors
 from schema.budget import BudgetExceeded
 from schema.errors import FieldError, LedgerError
+from schema.usage_report import NoPaymentSystem, PaymentFailed, ReportSettled
 
 log = structlog.get_logger()
 
@@ -42,6 +43,8 @@ STATUSES: dict[type[LedgerError], int] = {
     payment_errors.CouponUnusable: 409,
     errors.NameTaken: 409,
     errors.InUse: 409,
+    ReportSettled: 409,
+    NoPaymentSystem: 409,
     errors.LinkSpent: 410,
     errors.LastActiveCredential: 409,
     errors.LimitReached: 409,
@@ -54,6 +57,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.PreconditionRequired: 428,
     errors.TooManyRequests: 429,
     errors.VendorFailed: 502,
+    PaymentFailed: 502,
     errors.NoCredential: 503,
     errors.Overloaded: 503,
     errors.StorageUnavailable: 503,

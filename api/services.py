@@ -6,8 +6,11 @@ from litestar import Litestar
 
 from api.assets import Assets
 from api.code_guesses import CodeGuesses
+from api.delivering import Deliverer
 from api.known_keys import KnownKeys
+from api.outbound import Outbound
 from api.payment_scheme import PaymentScheme
+from api.reporting import Reporter
 from api.rerater import Rerater
 from api.session import Sessions
 from api.settings import ApiSettings
@@ -34,6 +37,7 @@ class Services:
         session_secret: bytes | None = None,
         probe: CredentialProbe | None = None,
         payment_schemes: Mapping[str, PaymentScheme] | None = None,
+        outbound: Outbound | None = None,
     ) -> None:
         self.ledger = ledger
         self.settings = settings
@@ -54,6 +58,15 @@ class Services:
         self.models_due_us: dict[str, int] = {}
         self.estimator = Estimator()
         self.state_hashes = StateHashes(ledger.readers)
+        self.outbound = outbound
+        self.deliverer = (
+            None if outbound is None else Deliverer(ledger, settings, clock, outbound.poster, outbound.jitter_ppm)
+        )
+        self.reporter = (
+            None
+            if outbound is None or outbound.payment is None
+            else Reporter(ledger, settings, clock, outbound.payment, outbound.jitter_ppm)
+        )
 
 
 def services_of(app: Litestar) -> Services:

@@ -1,5 +1,7 @@
 """What the API needs to know of its surroundings; `ops` reads it from the environment."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from schema.credential import TIMEZONE_DEFAULT
@@ -22,3 +24,10 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     batch_items_max: int = 10_000
     rating_policy: RatingPolicy = DEFAULT_POLICY
     quota_timezone: str = TIMEZONE_DEFAULT
+    report_from: Literal["now", "beginning"] = "now"
+    report_interval_s: float = 600.0
+    report_calls_max: int = 10_000
+    report_attempts_max: int = 15
+    payment_decimals: int = 10
+    send_timeout_s: float = 10.0
+    webhook_attempts_max: int = 15

@@ -70,6 +70,13 @@ def api_settings(settings: Settings) -> ApiSettings:
         sweep_interval_s=settings.sweep_interval_s,
         rating_policy=rating_policy(settings),
         quota_timezone=settings.quota_timezone,
+        report_from=settings.report_from,
+        report_interval_s=settings.report_interval_s,
+        report_calls_max=settings.report_calls_max,
+        report_attempts_max=settings.report_attempts_max,
+        send_timeout_s=settings.send_timeout_s,
+        payment_decimals=settings.payment_decimals,
+        webhook_attempts_max=settings.webhook_attempts_max,
     )
 
 

@@ -24,6 +24,8 @@ from ledger import lock
 from ledger.rebuild import Progress
 from ops import logs, master_key
 from ops.bootstrap import clock_us, create_app, open_ledger
+from ops.payment import payment_system
+from ops.poster import HttpPoster
 from ops.settings import Settings, to_environ
 from schema.errors import AddressInUse
 
@@ -49,6 +51,7 @@ def serve(settings: Settings, on_ready: OnReady, progress: Progress | None = Non
         settings.directory.mkdir(parents=True, exist_ok=True)
         held.enter_context(lock.shared(settings.directory))
         master_key.ensure(settings)
+        payment_system(settings, HttpPoster(), clock_us)  # says here, and not in each worker, what is lacking
         # Migrations and new projections are the parent's, so that workers find the file ready.
         open_ledger(settings, clock_us(), progress).close()
         os.environ.update(to_environ(settings))

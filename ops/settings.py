@@ -1,5 +1,6 @@
 """The settings: `USAGE_LEDGER_*` variables, each with its default and its meaning. Read once, at the edge."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
@@ -11,6 +12,7 @@ from ledger.database import Durability
 from ledger.keyring import master_keys
 from ledger.queue import QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX
 from projections.bucket import zone
+from schema.catalogue import URL_PATTERN
 from schema.credential import TIMEZONE_DEFAULT
 from schema.errors import InvalidSetting, LedgerError
 from schema.order import LIFETIME_S_DEFAULT
@@ -37,6 +39,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     unpriced_calls: Literal["accept", "reject"]
     failed_calls: Literal["charge", "free"]
     quota_timezone: Text
+    payment_system: Literal["none", "webhook", "stripe"]
+    payment_url: str
+    payment_secret: str
+    payment_meter: str
+    payment_decimals: Annotated[int, Meta(ge=0, le=10)]
+    report_from: Literal["now", "beginning"]
+    report_interval_s: Seconds
+    report_calls_max: Positive
+    report_attempts_max: Annotated[int, Meta(ge=1, le=1_000)]
+    send_timeout_s: Annotated[float, Meta(gt=0, le=60)]
+    webhook_attempts_max: Annotated[int, Meta(ge=1, le=1_000)]
     queue_commands_max: Positive
     queue_bytes_max: Positive
     session_lifetime_s: Seconds
@@ -73,6 +86,11 @@ class Setting(Struct, frozen=True):
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _url(text: str) -> None:
+    if not re.match(URL_PATTERN, text):
+        raise InvalidSetting("Expected an http or https address, without a user or password")
+
+
 SETTINGS = (
     Setting("data_dir", "./data", "Directory of the ledger: ledger.db, lock, secret.key."),
     Setting("host", "127.0.0.1", "Address that the service listens on."),
@@ -103,6 +121,30 @@ SETTINGS = (
         "IANA time zone of the days and months of credentials' quotas, for those that name none.",
         check=zone,
     ),
+    Setting(
+        "payment_system",
+        "none",
+        "Where usage is reported to: none; webhook, a signed POST to payment_url; or stripe, as meter events.",
+    ),
+    Setting("payment_url", "", "Address of the payment system; for stripe, empty means Stripe's own.", check=_url),
+    Setting(
+        "payment_secret",
+        "",
+        "webhook: what signs, whsec_ and 24 to 64 bytes in Base64. stripe: the API key.",
+        secret=True,
+    ),
+    Setting("payment_meter", "", "stripe: the event_name of the meter."),
+    Setting("payment_decimals", "10", "The unit of reported values is ten to the minus this many credits."),
+    Setting(
+        "report_from",
+        "now",
+        "now: usage is reported from the first start with a payment system on. beginning: all that there is.",
+    ),
+    Setting("report_interval_s", "600", "Seconds that usage of an app's user is collected before it is reported."),
+    Setting("report_calls_max", "10000", "Calls of an app's user that are reported without waiting any longer."),
+    Setting("report_attempts_max", "15", "Attempts to report a batch before it is given up as dead."),
+    Setting("send_timeout_s", "10", "Seconds that a payment system or a webhook may take to answer."),
+    Setting("webhook_attempts_max", "15", "Attempts to deliver an event to a webhook before it is given up as dead."),
     Setting(
         "queue_commands_max",
         str(QUEUE_COMMANDS_MAX),

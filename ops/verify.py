@@ -19,6 +19,7 @@ from ops.verify_data_keys import check_data_keys
 from ops.verify_journal import JournalCheck, check_journal
 from ops.verify_leases import check_leases
 from ops.verify_projections import ProjectionCheck, check_projections
+from ops.verify_reports import check_reports
 from ops.verify_schema import check_schema
 from schema.errors import LedgerError
 
@@ -70,6 +71,7 @@ def _verify(connect: Callable[[], apsw.Connection], progress: Progress, keyring:
                 check_projections(db, journal.size, checks, faults, progress)
                 check_data_keys(db, keyring, faults, notes)
                 check_leases(db, faults, notes)
+                check_reports(db, journal.size, faults, notes)
                 _check_pages(db, faults, progress)
         finally:
             db.close()

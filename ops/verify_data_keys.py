@@ -9,12 +9,13 @@ from schema.credential import CREDENTIAL
 from schema.errors import SecretUnreadable
 from schema.payment_client import PAYMENT_CLIENT
 from schema.sealed import WrappedKey
+from schema.webhook import WEBHOOK
 
 DATA_KEYS = "data_keys"
 PAGE_ROWS = 1_000
 
 # Where there are sealed secrets: the table, and when a row has none any more.
-_SEALED = ((CREDENTIAL, "erased"), (PAYMENT_CLIENT, "deleted"))
+_SEALED = ((CREDENTIAL, "erased"), (PAYMENT_CLIENT, "deleted"), (WEBHOOK, "deleted"))
 _MISSING = (
     "SELECT c.id FROM {table} c LEFT JOIN data_keys k ON k.id = c.data_key AND k.subject = ?1 || '/' || c.id "
     "WHERE NOT c.{gone} AND k.id IS NULL ORDER BY c.id LIMIT 1000"
@@ -24,7 +25,7 @@ _EXTRA = "SELECT k.id, k.subject FROM data_keys k WHERE 1{but} ORDER BY k.id LIM
 
 
 def check_data_keys(db: apsw.Connection, keyring: Keyring | None, faults: Faults, notes: list[str]) -> None:
-    """Compare state with the credentials and, where there is a keyring, open every data key."""
+    """Compare state with what is sealed and, where there is a keyring, open every data key."""
     sealed = [(kind, gone) for kind, gone in _SEALED if db.table_exists("main", kind.table)]
     if not sealed or not all(db.table_exists("main", name) for name in (DATA_KEYS, "master_key")):
         notes.append("data keys not compared: the file is of an earlier version")

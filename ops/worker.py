@@ -8,6 +8,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import random
 import signal
 import threading
 
@@ -15,10 +16,13 @@ import structlog
 from litestar import Litestar
 
 from api.app import create_app as create_api
+from api.outbound import Outbound
 from api.services import services_of
 from ops import logs
 from ops.bootstrap import api_settings, clock_us, make_ledger
 from ops.credential_probe import ModelListProbe
+from ops.payment import payment_system
+from ops.poster import HttpPoster
 from ops.price_list import installed
 from ops.settings import Settings, load
 from ops.sign_in import session_secret
@@ -35,15 +39,22 @@ def create_app() -> Litestar:
     logs.configure(settings.log_level, settings.log_format)
     _calm_the_collector()
     sessions = _session_secret(settings)
+    poster = HttpPoster(timeout_s=settings.send_timeout_s)
+    outbound = Outbound(poster, _jitter_ppm, payment_system(settings, poster, clock_us))
     app = create_api(
-        make_ledger(settings), api_settings(settings), clock_us, installed(), ModelListProbe(), session_secret=sessions
-    )
+        make_ledger(settings), api_settings(settings), clock_us, installed(), ModelListProbe(),
+        session_secret=sessions, outbound=outbound,
+    )  # fmt: skip
     if multiprocessing.parent_process() is not None:
         # SIGTERM waits until there is a handler that will not lose it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         _stop_with_parent()
         app.on_startup.append(_end_streams_first)
     return app
+
+
+def _jitter_ppm() -> int:
+    return random.randrange(1_000_001)  # noqa: S311 - so that clients do not come back all at once
 
 
 def _session_secret(settings: Settings) -> bytes | None:

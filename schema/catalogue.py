@@ -20,11 +20,12 @@ V = TypeVar("V", bound=Struct)
 
 SORT_MAX = 1_000_000
 
+# No `@` before the path: a password in an address would be kept for ever.
+URL_PATTERN = r"^https?://[^\s/?#@]{1,255}([/?#][^\s]{0,480})?\Z"
 Url = Annotated[
     str,
     Meta(
-        # No `@` before the path: a password in an address would be kept for ever.
-        pattern=r"^https?://[^\s/?#@]{1,255}([/?#][^\s]{0,480})?\Z",
+        pattern=URL_PATTERN,
         description="An http or https address, without a user or password.",
         examples=["https://api.example.com/v1"],
     ),

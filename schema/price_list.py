@@ -41,7 +41,10 @@ class OfferedProvider(Struct, kw_only=True):
 
 @event("price_list.synced", 1)
 class PriceListSynced(Struct, kw_only=True, omit_defaults=True):
-    """A provider's prices were brought up to date with a list, and this changed something."""
+    """A provider's prices were brought up to date with a list, and this changed something.
+
+    `drifted` counts models with a price set by hand that differs from the list, `below_cost` those charged below cost.
+    """
 
     provider: ClientId
     listed: ListedPrice
@@ -49,6 +52,8 @@ class PriceListSynced(Struct, kw_only=True, omit_defaults=True):
     updated: int = 0
     skipped: int = 0
     missing: int = 0
+    drifted: int = 0
+    below_cost: int = 0
 
 
 class SyncPriceList(Struct, kw_only=True):

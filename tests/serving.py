@@ -25,6 +25,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.lease_upkeep import CredentialProbe
+from api.outbound import Outbound
 from api.settings import ApiSettings
 from ledger.database import open_reader
 from ledger.keyring import Keyring, MasterKey, master_key
@@ -178,11 +179,12 @@ def serving(
     queue: CommandQueue | None = None,
     keyring: Keyring | None = None,
     probe: CredentialProbe | None = None,
+    outbound: Outbound | None = None,
 ) -> Generator[Service, None, None]:
     """The service over a ledger with a key for each caller, inside this process."""
     clock = Clock()
     ledger = Ledger(data_dir, durability="os", queue=queue, keyring=keyring or a_keyring())
-    app = create_app(ledger, settings, clock, probe=probe)
+    app = create_app(ledger, settings, clock, probe=probe, outbound=outbound)
     with TestClient(app, raise_server_exceptions=False) as client:
         add_keys(ledger)
         yield Service(ledger, client, clock)

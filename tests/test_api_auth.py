@@ -37,6 +37,7 @@ from tests.serving import (
 ROLES = ("admin", "auditor", "dashboard", "app")
 ALL = frozenset(ROLES)
 ADMINS = frozenset({"admin"})
+AUDITORS = frozenset({"admin", "auditor"})
 OPERATORS = ALL - {"app"}
 POSTERS = frozenset({"admin", "app"})
 ANYONE = frozenset({*ROLES, "nobody"})
@@ -148,6 +149,22 @@ MATRIX: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/payments"): OPERATORS,
     ("GET", "/v1/payments/{payment_id}"): OPERATORS,
     ("POST", "/v1/payments/{payment_id}/resolve"): ADMINS,
+    ("GET", "/v1/usage-reports"): AUDITORS,
+    ("GET", "/v1/usage-reports/status"): AUDITORS,
+    ("GET", "/v1/usage-reports/reconciliation"): AUDITORS,
+    ("GET", "/v1/usage-reports/{report_id}"): AUDITORS,
+    ("POST", "/v1/usage-reports/{report_id}/retry"): ADMINS,
+    ("POST", "/v1/usage-reports/pause"): ADMINS,
+    ("POST", "/v1/usage-reports/resume"): ADMINS,
+    ("POST", "/v1/webhooks"): ADMINS,
+    ("GET", "/v1/webhooks"): AUDITORS,
+    ("GET", "/v1/webhooks/{webhook_id}"): AUDITORS,
+    ("PATCH", "/v1/webhooks/{webhook_id}"): ADMINS,
+    ("DELETE", "/v1/webhooks/{webhook_id}"): ADMINS,
+    ("GET", "/v1/webhooks/{webhook_id}/history"): AUDITORS,
+    ("POST", "/v1/webhooks/{webhook_id}/replay"): ADMINS,
+    ("GET", "/v1/webhooks/{webhook_id}/dead-letters"): AUDITORS,
+    ("POST", "/v1/webhooks/{webhook_id}/dead-letters/{event_position}/retry"): ADMINS,
     ("POST", "/v1/estimate"): ALL,
     ("GET", "/v1/events"): frozenset({"admin", "auditor"}),
     ("GET", "/v1/events/stream"): frozenset({"admin", "auditor"}),

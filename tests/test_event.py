@@ -38,6 +38,10 @@ SHIPPED = {
     "order.refund_declined.v1", "order.refunded.v1", "package.changed.v1", "package.created.v1", "package.deleted.v1",
     "payment.received.v1", "payment.resolved.v1", "payment_client.changed.v1", "payment_client.created.v1",
     "payment_client.deleted.v1",
+    "usage_report.dead.v1", "usage_report.reported.v1", "usage_report.retried.v1", "usage_reporting.paused.v1",
+    "usage_reporting.resumed.v1", "usage_reporting.started.v1",
+    "webhook.changed.v1", "webhook.created.v1", "webhook.dead_lettered.v1", "webhook.deleted.v1",
+    "webhook.recovered.v1", "webhook.replayed.v1", "webhook.retried.v1",
 }  # fmt: skip
 
 

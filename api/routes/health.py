@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from api import outbound_metrics
 from api.auth import ANYONE, OPERATORS, READERS, known_caller
 from api.metrics import registry
 from api.openapi import document, documented
@@ -71,7 +72,8 @@ async def get_metrics(request: AnyRequest) -> ASGIApp:
     services = services_of(request.app)
     found = await services.ledger.readers.run(status.read)
     watched = await services.ledger.readers.run(budget_reads.watched)
-    return Answer(generate_latest(registry(services.ledger, found, watched)), 200, CONTENT_TYPE_LATEST)
+    more = await outbound_metrics.read(services)
+    return Answer(generate_latest(registry(services.ledger, found, watched, more)), 200, CONTENT_TYPE_LATEST)
 
 
 @get("/schema", **documented(READERS, "This document", responses={200: dict[str, Any]}))

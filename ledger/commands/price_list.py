@@ -183,11 +183,15 @@ def _created(command: SyncPriceList) -> NewEvent:
     return _event(provider.SOURCE, offered.id, f"{provider.NOUN}/{offered.id}", command, data)
 
 
+def _count(report: SyncReport, action: SyncAction) -> int:
+    return sum(item.action == action for item in report.items)
+
+
 def _synced(command: SyncPriceList, report: SyncReport, last: ProviderSync | None) -> NewEvent:
     id_ = command.provider.id
     data = PriceListSynced(
         provider=id_, listed=command.listed, created=report.created, updated=report.updated, skipped=report.skipped,
-        missing=report.missing,
+        missing=report.missing, drifted=_count(report, "drift"), below_cost=_count(report, "below_cost"),
     )  # fmt: skip
     event_id = id_ if last is None else f"{id_}/sync/{last.position}"
     return _event(SOURCE, event_id, f"{NOUN}/{id_}", command, data)
