@@ -9,6 +9,7 @@ import apsw
 from msgspec import Struct
 
 import projections
+from projections.account_book import Book
 from projections.name import PROJECTION as NAMES_PROJECTION
 from projections.name import NameTable, names_for
 from projections.projection import SHADOW, Projection, Target
@@ -76,14 +77,16 @@ class Engine:
                 "INSERT INTO projections VALUES (?, ?, 0, NULL, NULL)", (projection.name, projection.version)
             )
 
-    def apply(self, before: int, events: Sequence[Recorded]) -> None:
+    def apply(self, before: int, events: Sequence[Recorded], book: Book | None = None) -> None:
         """Apply events that follow position `before` to every projection that is exactly there.
+
+        `book` is what deciding them made of their accounts, if it has collected all of that.
 
         One that is behind, or of another version, is left to its rebuild, and so is what needs it: nothing is
         skipped.
         """
         have = checkpoints(self.db)
-        live = Target(self.db, self.names)
+        live = Target(self.db, self.names, book=book)
         applied: list[str] = []
         kinds = {type(event.data) for event in events}
         for projection in registry().values():
