@@ -4,6 +4,7 @@ Hours, days and months of the zone, cut at the range's edges; a clock hour that 
 splits into whole UTC days, whole UTC hours and what remains at the edges.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,6 +19,9 @@ BUCKETS_MAX = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Range = tuple[int, int]
+# Beside its zones a machine may have these: its own clock's, and others that count leap seconds. No other machine need
+# understand by them what this one does, so nothing that is stored may be cut by them.
+_OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
 
 
 class Segments(Struct):
@@ -31,9 +35,11 @@ class Segments(Struct):
 def zone(name: str) -> ZoneInfo:
     """An IANA zone; raises InvalidInput where there is none of that name."""
     try:
-        return ZoneInfo(name)
+        if not _OF_THE_MACHINE.match(name):
+            return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidInput(errors=(FieldError("$.timezone", "Expected an IANA zone such as Europe/Berlin"),)) from None
+        pass
+    raise InvalidInput(errors=(FieldError("$.timezone", "Expected an IANA zone such as Europe/Berlin"),))
 
 
 def buckets(from_us: int, to_us: int, granularity: Granularity, tz: ZoneInfo) -> list[Range]:

@@ -9,7 +9,7 @@ import pytest
 
 from ops.verify import verify
 from schema.credit import SweepAccounts
-from schema.model_call import DEFAULT_POLICY
+from schema.model_call import DEFAULT_POLICY, SweepModelCalls
 from schema.rerate import AdvanceRerate
 from schema.times import SECOND_US, format_time
 from tests.changes import a_rate
@@ -151,6 +151,23 @@ def test_a_void_gives_back_and_both_are_seen(service: Service) -> None:
     assert [(each["kind"], each["amount"]) for each in lines] == [
         ("recharge", "5"), ("consumption", "-1"), ("refund", "1"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"void": True}, {"set": {"attempt": 2}}])
+def test_what_has_not_ended_cannot_be_changed_where_accounts_are_charged(service: Service, change: Json) -> None:
+    """Neither while it is open nor after its time-out, and it is charged when it ends all the same."""
+    make(service)
+    credit(service, "10")
+    priced(service)
+    begun = {n: v for n, v in a_call().items() if n in {"provider", "model", "type", "started_at"}}
+    service.post(f"{CALLS}/c-1/start", begun)
+    body = {"id": "x", "reason": "a test", **change}
+    assert service.post(f"{CALLS}/c-1/corrections", body).json()["code"] == "not_finished"
+    service.clock.now_us += 10**12
+    service.ledger.execute_now([SweepModelCalls(service.clock(), 10)])
+    assert service.post(f"{CALLS}/c-1/corrections", body).json()["code"] == "not_finished"
+    assert service.post(f"{CALLS}/c-1/complete", {"usage": {"input_tokens": 100}}).status_code == 201
+    assert sums(service)[-1] == "1"
 
 
 def test_a_rerate_charges_and_gives_back_the_difference(service: Service) -> None:
