@@ -98,7 +98,7 @@ MATRIX: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/price-list/sync"): frozenset({"admin"}),
     ("GET", "/v1/usage-logs"): ALL,
     ("POST", "/v1/accounts"): ADMINS,
-    ("GET", "/v1/accounts"): OPERATORS,
+    ("GET", "/v1/accounts"): ALL,
     ("GET", "/v1/accounts/{account_id}"): ALL,
     ("PATCH", "/v1/accounts/{account_id}"): ADMINS,
     ("GET", "/v1/accounts/{account_id}/history"): OPERATORS,
