@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install test check bench torture lock clean
+.PHONY: help demo serve install parquet test check bench torture lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ serve: $(INSTALLED) ## the service, no sample traffic
 	@exec $(BIN)/usage-ledger serve
 
 install: $(INSTALLED) ## .venv only
+
+parquet: $(INSTALLED) ## what Parquet files need, into .venv
+	$(PIP) install --quiet --require-hashes -r ops/requirements-parquet.txt
 
 test: $(INSTALLED_DEV) ## the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -46,6 +49,7 @@ torture: $(INSTALLED_DEV) ## long fault tests: TORTURE_KILLS, TORTURE_STEPS
 LOCK := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 lock: ## pin ops/requirements*.in anew (needs uv)
 	$(LOCK) $(UV_ARGS) ops/requirements.in -o ops/requirements.txt
+	$(LOCK) $(UV_ARGS) ops/requirements-parquet.in -o ops/requirements-parquet.txt
 	$(LOCK) $(UV_ARGS) ops/requirements-dev.in -o ops/requirements-dev.txt
 
 clean: ## remove the environment and what tools left; the data stays
