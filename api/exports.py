@@ -59,7 +59,7 @@ class Export:
         """The file's bytes, in its form."""
         if self.form == "csv":
             return self.csv()
-        return parquet.written(self.layout, self.pages(parquet.encoder(self.layout)))
+        return parquet.written(self.layout, self.pages(lambda rows: rows))
 
     async def text(self) -> AsyncGenerator[bytes, None]:
         """The file. The first item is empty: with it the export is counted, until it ends or is let go."""

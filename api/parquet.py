@@ -108,12 +108,16 @@ class _Crossing:
         self.gone = False
         self.failure: BaseException | None = None
 
-    def batches(self) -> "Generator[RecordBatch, None, None]":
-        """In the thread: pages as they are read. What goes wrong is kept, for the library tells its text alone."""
+    def batches(self, layout: Layout) -> "Generator[RecordBatch, None, None]":
+        """In the thread: pages as they are read, as columns; made here, so that no reader's memory grows by them.
+
+        What goes wrong is kept, for the library tells its text alone.
+        """
+        encode = encoder(layout)
         try:
             while (page := self._across(self._next)) is not None:
                 if page.rows:
-                    yield page.content
+                    yield encode(page.content)
         except Exception as error:
             self.failure = error
             raise
@@ -136,7 +140,7 @@ class _Crossing:
         from arro3.io import write_parquet  # noqa: PLC0415
 
         sink: Any = _Sink(self.give)
-        reader = RecordBatchReader.from_batches(_schema(layout), self.batches())
+        reader = RecordBatchReader.from_batches(_schema(layout), self.batches(layout))
         try:
             write_parquet(reader, sink, compression=COMPRESSION, max_row_group_size=ROW_GROUP_ROWS)
             sink.flush()
@@ -145,7 +149,7 @@ class _Crossing:
 
 
 async def written(layout: Layout, pages: AsyncGenerator[ExportPage, None]) -> AsyncGenerator[bytes, None]:
-    """The file of pages whose content is a batch, part by part; raises what reading raised."""
+    """The file of pages whose content is their rows, part by part; raises what reading raised."""
     crossing = _Crossing(pages)
     writer = asyncio.ensure_future(asyncio.to_thread(crossing.write, layout))
     try:
