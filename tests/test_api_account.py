@@ -282,3 +282,42 @@ def test_parallel_holds_never_take_more_than_there_is(service: Service) -> None:
         codes = list(threads.map(place, range(200)))
     assert (codes.count(201), codes.count(402)) == (60, 140)
     assert sums(service)[:4] == ("60", "0", "60", "0")
+
+
+def test_a_list_with_figures_says_what_each_account_says(service: Service) -> None:
+    """Of holds, grants, debts and use, as of now; a page of them is bounded."""
+    priced(service)
+    for n, owner in enumerate(({"kind": "app", "id": APP}, {"kind": "user", "id": "u-9", "app": APP})):
+        make(service, f"acc-{n}", owner)
+        credit(service, "0.5", f"cr-{n}", f"acc-{n}")
+    credit(service, "3", "free", "acc-1", kind="gift_register", free=True)
+    service.post(f"{ACCOUNTS}/acc-0/holds", {"id": "h", "amount": "0.25"})
+    service.post(CALLS, [a_call("c-1", user_id=None), a_call("c-2", user_id="u-9")])
+    page = service.get(f"{ACCOUNTS}?figures=true&limit=1").json()
+    rest = service.get(f"{ACCOUNTS}?figures=true&cursor={page['next_cursor']}").json()
+    items = page["items"] + rest["items"]
+    assert [each["id"] for each in items] == ["acc-0", "acc-1"]
+    for item in items:
+        one = service.get(f"{ACCOUNTS}/{item['id']}").json()
+        lasts = service.get(f"{ACCOUNTS}/{item['id']}/forecast").json()
+        expected = {**one, **lasts, "spent": one["spent"]}
+        assert item["figures"] == {name: expected[name] for name in item["figures"]}
+        assert item["figures"]["spent"] != "0"
+    assert items[0]["figures"]["held"] == "0.25"
+    assert service.get(ACCOUNTS).json()["items"][0]["figures"] is None
+
+
+def test_an_app_lists_its_own_accounts(service: Service) -> None:
+    """Its own, its users' and those granted to it; of global users and of other apps it is told nothing."""
+    make(service, "own")
+    make(service, "users", {"kind": "user", "id": "u-1", "app": APP})
+    make(service, "granted", {"kind": "team", "id": "t-1"}, apps=[APP])
+    make(service, "global", {"kind": "user", "id": "u-1"})
+    make(service, "others", {"kind": "app", "id": OTHER_APP})
+    make(service, "alike", {"kind": "user", "id": "u-1", "app": f"{APP}2"})
+    for more in ("", "?figures=true"):
+        seen = [each["id"] for each in service.get(f"{ACCOUNTS}{more}", APP).json()["items"]]
+        assert seen == ["granted", "own", "users"]
+    assert [each["id"] for each in service.get(f"{ACCOUNTS}?q=t-1", APP).json()["items"]] == ["granted"]
+    assert [each["id"] for each in service.get(ACCOUNTS, OTHER_APP).json()["items"]] == ["others"]
+    assert len(service.get(ACCOUNTS, "dashboard").json()["items"]) == 6
