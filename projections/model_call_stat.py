@@ -157,12 +157,13 @@ def _folded(position: int) -> int:
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
     first, last = events[0].position, events[-1].position
     calls, versions, deltas = _sources(target)
-    here = [calls]
+    # A call that came whole may have been changed since, where the calls' projection is ahead of this one.
+    here = [calls, versions]
     if any(type(event.data) is not ModelCallRecorded for event in events):
         rows = _deltas(target, target.names.calls(target.db, events))
         if rows:
             insert(target.db, f"INSERT INTO {target.table(DELTAS)}", rows)
-        here += [versions, deltas]
+        here.append(deltas)
     for source in here:
         target.db.execute(_inline(target.suffix, source), (first - 1, last))
     boundary = _folded(last)

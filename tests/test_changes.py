@@ -160,6 +160,7 @@ def check(steps: list[Step], sizes: list[int], tail: int) -> None:
     history = History(steps)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as one, TemporaryDirectory() as two:
         patch.setattr(model_call_stat, "TAIL_EVENTS", tail)
+        patch.setattr(rebuild, "STEP_EVENTS_MAX", sizes[0])
         with open_book(Path(one)) as book, open_book(Path(two)) as other:
             outcomes = write_in_groups(book, history.commands, sizes)
             assert "internal_error" not in set(map(kind_of, outcomes))

@@ -8,10 +8,12 @@ import apsw
 import httpx
 import pytest
 
-from ledger import reads
+from ledger import reads, rebuild
+from ledger.database import open_writer
 from ledger.ledger import LEDGER_FILE
 from ops.verify import verify
 from projections import model_call_stat
+from projections.engine import Engine, registry
 from projections.model_call_list import NEWEST, list_calls
 from schema.correction import Basis
 from schema.model_call import SweepModelCalls
@@ -284,3 +286,17 @@ def test_reads_use_indexes(service: Service, basis: Basis) -> None:
         assert any("model_calls_started_at" in step for step in steps)
         assert any("model_call_versions_billed" in step for step in steps) == (basis == "billed")
     assert not [step for step in lists if step == "USE TEMP B-TREE FOR ORDER BY"], lists
+
+
+def test_statistics_rebuilt_alone_have_calls_that_were_changed_later(tmp_path: Path) -> None:
+    """A page of calls that came whole is added up as they came, though their rows have moved on since."""
+    with serving(tmp_path) as service, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild, "STEP_EVENTS_MAX", 1)
+        for n in range(3):
+            service.post(CALLS, a_call(f"c-{n}"))
+        assert correct(service, usage={"input_tokens": 10, "output_tokens": 1}).status_code == 201
+        before = service.read("SELECT * FROM model_call_stats")
+        db = open_writer(service.ledger.path)
+        rebuild.rebuild(db, Engine(db), registry()["model_call_stats"])
+        db.close()
+        assert service.read("SELECT * FROM model_call_stats") == before
