@@ -31,7 +31,7 @@ class Export:
         self.services = services
         self.call_filter = call_filter
         self.layout = layout
-        self.form = form
+        self.form: Form = form
         self.vendor = vendor
         self.rows = 0
         self.sums = [0] * (len(SUMMED) + 2)

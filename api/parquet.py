@@ -38,7 +38,7 @@ def encoder(layout: Layout) -> Callable[[list[Row]], "RecordBatch"]:
     from arro3.core import Array, DataType, RecordBatch  # noqa: PLC0415 - only where it was asked for
 
     schema = _schema(layout)
-    types = [(_type(kind), kind) for kind in layout.columns.values()]
+    types: list[tuple[DataType, ColumnKind]] = [(_type(kind), kind) for kind in layout.columns.values()]
 
     def column(values: "tuple[Any, ...]", type_: "DataType", kind: ColumnKind) -> "Array":
         if kind in {"integer", "flag", "text"}:
@@ -47,7 +47,7 @@ def encoder(layout: Layout) -> Callable[[list[Row]], "RecordBatch"]:
 
     def encode(rows: list[Row]) -> "RecordBatch":
         columns = list(zip(*rows, strict=True)) or [()] * len(types)
-        arrays = [column(values, *each) for values, each in zip(columns, types, strict=True)]
+        arrays = [column(values, type_, kind) for values, (type_, kind) in zip(columns, types, strict=True)]
         return RecordBatch.from_arrays(arrays, schema=schema)
 
     return encode

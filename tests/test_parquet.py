@@ -25,7 +25,7 @@ FORMS = tuple(f"/v1/{name}" for name in ("model-calls", "focus"))
 def table_of(content: bytes, path: Path) -> list[Json]:
     (path / "file.parquet").write_bytes(content)
     table = Table.from_arrow(read_parquet(path / "file.parquet"))
-    columns = [table.column(name).to_pylist() for name in table.column_names]
+    columns: list[list[Any]] = [cast("Any", table.column(name)).to_pylist() for name in table.column_names]
     return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
