@@ -82,7 +82,7 @@ async def _look(services: Services, probe: CredentialProbe, claim: Claim) -> Non
     works = await _works(services, probe, claim)
     log.info("credential_looked_at", credential=credential, works=works)
     try:
-        await lending.run(services, RecheckCredential(services.clock(), credential, claim.number, works))
+        await lending.run(services, RecheckCredential(services.clock(), credential, claim.until_us, works))
     except LedgerError as error:
         log.warning("look_not_told", credential=credential, code=error.code)  # it is looked at again
 

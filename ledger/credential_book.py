@@ -1,7 +1,6 @@
 """Providers, their credentials and models, ready for choosing. Refreshed under the write lock, as the rate book is.
 
-Only what commands changed is here. What reports of the same group have disabled shows in the state: it is to be looked
-at again.
+Only what earlier groups changed is here. What reports of the same group have disabled shows in the state, as `failed`.
 """
 
 from collections import defaultdict

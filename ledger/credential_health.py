@@ -23,7 +23,12 @@ _DOUBLINGS_MAX = RECHECK_S_MAX.bit_length()
 
 
 class Effect(Struct, frozen=True, kw_only=True):
-    """What an outcome does. `clears`: the credential's errors and the provider's failures are over."""
+    """What an outcome does, to the credential and, for leases by model, to its provider.
+
+    `clears`: the credential's errors and the provider's failures are over. `disables`: the credential goes out of use
+    at once; `counts`: it does after ERRORS_MAX in a row. `penalises`: it gets less of the traffic. `returns`: its
+    quotas get the lease back. `cools`: the provider is passed over for a while.
+    """
 
     clears: bool = False
     disables: bool = False

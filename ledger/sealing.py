@@ -9,7 +9,7 @@ from ledger import data_keys, keyring
 from ledger.decision import WorkingSet
 from ledger.state import Write
 from schema.errors import SecretUnreadable
-from schema.sealed import Drawn, Sealed
+from schema.sealed import Drawn, Sealed, WrappedKey
 
 
 class Sealing(Struct, frozen=True):
@@ -56,7 +56,7 @@ def resealed(ws: WorkingSet, sealing: Sealing, before: Sealed) -> Kept:
     """
     subject = sealing.subject
     wrapped = ws.data_keys.get(subject)
-    data_key = None if wrapped is None else readable(ws, subject)
+    data_key = None if wrapped is None else _data_key(ws, wrapped)
     if wrapped is None or data_key is None or before.key != wrapped.id:
         return sealed(ws, sealing)
     if keyring.is_same(sealing.secret, before, data_key):
@@ -64,10 +64,10 @@ def resealed(ws: WorkingSet, sealing: Sealing, before: Sealed) -> Kept:
     return Kept(keyring.seal(sealing.secret, subject, wrapped.id, data_key, sealing.drawn.nonce), [])
 
 
-def readable(ws: WorkingSet, subject: str) -> bytes | None:
-    """The data key of a subject; None where it cannot be read."""
+def _data_key(ws: WorkingSet, wrapped: WrappedKey) -> bytes | None:
+    """The data key itself; None where it cannot be read."""
     try:
-        return ws.keyring.unwrap(ws.data_keys[subject])
+        return ws.keyring.unwrap(wrapped)
     except SecretUnreadable:
         return None
 

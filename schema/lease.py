@@ -4,12 +4,12 @@ Leases are state, not events: what an auditor needs of them are the calls, which
 of the credential itself. A lease is kept for some weeks, and its id is idempotent while it is kept.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
 
 from schema.credential import Counters, CredentialType, CredentialView, QuotaKind
-from schema.ids import ClientId, Name
+from schema.ids import CLIENT_ID_LENGTH_MAX, ClientId, Name
 from schema.times import DAY_US
 
 LEASES_KEPT_DAYS = 35
@@ -17,12 +17,11 @@ LEASES_KEPT_US = LEASES_KEPT_DAYS * DAY_US
 EXPIRES_IN_S_DEFAULT = 600
 EXPIRES_IN_S_MAX = 86_400
 RETRY_AFTER_S_MAX = 31_536_000
+MODEL_CHARS_MAX = CLIENT_ID_LENGTH_MAX + 1 + 200  # `provider/model`
 
 CredentialStatus = Literal["normal", "disabled", "error", "unreadable", "rate_limited", "daily_limit", "monthly_limit"]
 Outcome = Literal["success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent"]
-OUTCOMES: tuple[Outcome, ...] = (
-    "success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent",
-)  # fmt: skip
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 class LeaseRequest(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +29,10 @@ class LeaseRequest(Struct, kw_only=True, forbid_unknown_fields=True):
 
     id: ClientId | None = None
     provider: ClientId | None = None
-    model: Annotated[str, Meta(min_length=1, max_length=329, description="A model, or `provider/model`.")] | None = None
+    model: (
+        Annotated[str, Meta(min_length=1, max_length=MODEL_CHARS_MAX, description="A model, or `provider/model`.")]
+        | None
+    ) = None
     expires_in_s: Annotated[int, Meta(ge=1, le=EXPIRES_IN_S_MAX, description="Seconds.")] = EXPIRES_IN_S_DEFAULT
 
 
@@ -100,7 +102,7 @@ class ClaimRechecks(Struct):
 
 
 class RecheckCredential(Struct):
-    """Command: what looking at a disabled credential came to. `claim` is what the claim of it said."""
+    """Command: what looking at a disabled credential came to. `claim` is until when it was claimed for that."""
 
     received_at_us: int
     id: str

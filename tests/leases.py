@@ -91,8 +91,8 @@ def claim(at_us: int, limit: int = 100, per_provider: int = 100, busy: tuple[str
     return ClaimRechecks(at_us, limit, per_provider, busy)
 
 
-def looked(id_: str, number: int, *, works: bool, at_us: int) -> RecheckCredential:
-    return RecheckCredential(at_us, id_, number, works)
+def looked(id_: str, until_us: int, *, works: bool, at_us: int) -> RecheckCredential:
+    return RecheckCredential(at_us, id_, until_us, works)
 
 
 def prune(at_us: int, limit: int = 100) -> PruneLeases:

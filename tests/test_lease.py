@@ -449,7 +449,7 @@ def test_no_provider_takes_up_all_looks(book: Writer) -> None:
 def claims(writer: Writer, at_us: int) -> dict[str, int]:
     outcome = one(writer, claim(at_us))
     assert isinstance(outcome, Appended)
-    found: dict[str, int] = {each.line.content.id: each.number for each in outcome.report.claims}  # type: ignore[union-attr]
+    found: dict[str, int] = {each.line.content.id: each.until_us for each in outcome.report.claims}  # type: ignore[union-attr]
     return found
 
 

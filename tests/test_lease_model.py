@@ -370,7 +370,7 @@ class Run:
         assert isinstance(outcome.report, Claimed)
         found = outcome.report.claims
         assert [each.line.content.id for each in found] == self.model.recheck(self.now, works=works)
-        self.writer.write([looked(each.line.content.id, each.number, works=works, at_us=self.now) for each in found])
+        self.writer.write([looked(each.line.content.id, each.until_us, works=works, at_us=self.now) for each in found])
 
     def check_usage(self) -> None:
         with reading(self.writer.path) as db:

@@ -94,12 +94,12 @@ async def create_credential(request: AnyRequest, provider_id: FromPath[str]) -> 
     query.parse(request, query.NoParams)
     content = await secret_body.read(request, _posts)
     check_credential(content)
+    _check_zone(content)
     services = services_of(request.app)
     command = CreateCredential(
         actor=actor_of(request), received_at_us=services.clock(), provider=provider_id, content=content,
         timezone=services.settings.quota_timezone, drawn=_drawn(request),
     )  # fmt: skip
-    _check_zone(content)
     event, duplicate = await catalogue.execute(request, command)
     stand = Stand(event.data, False, event.position, event.recorded_at_us, event.recorded_at_us)
     answer = CredentialReceipt(**_fields(stand), duplicate=duplicate)

@@ -1,4 +1,4 @@
-"""Leases: a credential lent for a call, and how the call went. The one place where a secret leaves the service."""
+"""Leases: a credential lent for a call, and how the call went. The one answer that holds a credential's secret."""
 
 from typing import Any
 

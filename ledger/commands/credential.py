@@ -196,7 +196,7 @@ def erase(ws: WorkingSet, command: EraseCredential) -> Decision:
         _spare_the_last(ws, before, force=command.force)
     wrapped = ws.data_keys.get(subject_of(command.id))
     writes: list[Write] = [] if wrapped is None else [data_keys.erase(wrapped)]
-    key = "" if before.secret is None else before.secret.key
-    data = CredentialErased(id=command.id, replaces=latest.position, reason=command.reason, key=key)
+    assert before.secret is not None  # only erasing takes it away
+    data = CredentialErased(id=command.id, replaces=latest.position, reason=command.reason, key=before.secret.key)
     event = catalogue.event_of(CREDENTIAL, command, f"{command.id}/erase", command.id, data)
     return Decision([event], writes=writes)

@@ -28,12 +28,12 @@ _CLAIMED = f"""SELECT r.* FROM credential_rotation r JOIN (
 
 
 class Claim(Struct, frozen=True):
-    """A credential to be looked at, and where; what was found is told with the claim's number."""
+    """A credential to be looked at, and where; what was found is told with `until_us`, by which the claim is known."""
 
     line: Line
     provider_type: str
     base_url: str | None
-    number: int
+    until_us: int
 
 
 class Claimed(Struct, frozen=True):

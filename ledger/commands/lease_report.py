@@ -47,7 +47,7 @@ def report(ws: WorkingSet, command: ReportLease) -> Decision:
     now_us, effect = command.received_at_us, EFFECTS[said.outcome]
     ended = replace(lease, outcome=said.outcome, retry_after_s=said.retry_after_s, reported_at_us=now_us)
     told = _judged(ws, ended, effect, command.actor, now_us)
-    state: list[Struct] = [ended, told.rotation, *_counted(ws, lease, said.outcome, effect)]
+    state: list[Struct] = [ended, told.rotation, *counted(ws, lease, said.outcome)]
     if effect.cools or effect.clears:
         state.append(_cooled(ws, lease.provider, effect, now_us))
     return Decision(told.events, report=Reported(ended), state=state)
@@ -101,13 +101,13 @@ def _disable(told: Told, line: Line, outcome: Outcome, *, is_probed: bool) -> No
         told.set(recheck_at_us=told.now_us + recheck_delay_us(looks), recheck_failures=looks)
 
 
-def _counted(ws: WorkingSet, lease: LeaseRow, outcome: Outcome, effect: Effect) -> list[UsageRow]:
+def counted(ws: WorkingSet, lease: LeaseRow, outcome: Outcome) -> list[UsageRow]:
     """The outcome in the periods that the lease took from; what was never sent is given back to them."""
     found: list[UsageRow] = []
     for kind, text in (("day", lease.day), ("month", lease.month)):
         usage = ws.state.get(UsageRow, lease.credential, kind, text)
         assert usage is not None  # kept for longer than leases are
-        returned = 1 if effect.returns and lease.sequence > usage.reset else 0
+        returned = 1 if EFFECTS[outcome].returns and lease.sequence > usage.reset else 0
         count: int = getattr(usage, outcome)
         found.append(replace(usage, used=usage.used - returned, **{outcome: count + 1}))
     return found

@@ -6,10 +6,11 @@ import apsw
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ledger.commands.lease_report import counted
 from ledger.credential_health import UNREADABLE_US
 from ledger.decision import Decision, WorkingSet, handles
 from ledger.lease_load import load_base, load_ended
-from ledger.lease_state import LEASES, LeaseRow, RotationRow, UsageRow
+from ledger.lease_state import LEASES, LeaseRow, RotationRow
 from ledger.state import Removed
 from schema.lease import TakeBackLease
 
@@ -30,10 +31,6 @@ def take_back(ws: WorkingSet, command: TakeBackLease) -> Decision:
     ended = replace(lease, id=command.spare, outcome="not_sent", reported_at_us=now_us)
     state: list[Struct] = [
         Removed(LEASES, (lease.id,)), ended, replace(row, unreadable_until_us=now_us + UNREADABLE_US),
+        *counted(ws, lease, "not_sent"),
     ]  # fmt: skip
-    for kind, text in (("day", lease.day), ("month", lease.month)):
-        usage = ws.state.get(UsageRow, lease.credential, kind, text)
-        assert usage is not None  # kept for longer than leases are
-        returned = 1 if lease.sequence > usage.reset else 0
-        state.append(replace(usage, used=usage.used - returned, not_sent=usage.not_sent + 1))
     return Decision([], state=state)
