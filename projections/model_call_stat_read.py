@@ -11,16 +11,26 @@ from msgspec import UNSET, UnsetType
 
 from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
 from projections.bulk import Value
-from projections.call_filter import FINISHED, Condition, all_of, conditions, dimension_ids, id_names, sources
+from projections.call_filter import (
+    FINISHED,
+    Condition,
+    all_of,
+    conditions,
+    dimension_ids,
+    id_names,
+    known_range,
+    sources,
+)
 from projections.model_call_stat import DIMENSIONS, FROM_CALLS, MEASURES, ROLLUPS, Rollup, tail
 from projections.model_call_stat_top import OTHERS, Cell, Sums, merged
 from schema.errors import FieldError, InvalidInput
-from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
+from schema.model_call_query import CallFilter, Dimension, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
 from schema.times import DAY_US, HOUR_US, format_time
 
 CELLS_MAX = 100_000
 SEEKS_MAX = 200_000
+CALLS_MAX = 1_000_000
 SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands and the rest
 
 _CREDIT_E10 = 10**COST_DECIMALS
@@ -59,12 +69,19 @@ def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dic
     from_us, to_us = query.filter.from_us, query.filter.to_us
     if from_us is not None and to_us is not None:
         return from_us, to_us
-    low, high = (0, 0) if dimensions is None else _data_range(db, dimensions)
+    low, high = (0, 0) if dimensions is None else _whole_days(db, query.filter, dimensions)
     if low == high:  # no calls: nothing lies between a given end and an open one
         end = from_us or to_us or 0
         return end, end
     low, high = widened(low, high, query.granularity, tz)
     return low if from_us is None else from_us, high if to_us is None else to_us
+
+
+def _whole_days(db: apsw.Connection, call_filter: CallFilter, dimensions: dict[Dimension, int]) -> Range:
+    if call_filter.as_of is None:
+        return _data_range(db, dimensions)
+    known = known_range(db, call_filter, dimensions)
+    return (0, 0) if known is None else (known[0] // DAY_US * DAY_US, (known[1] // DAY_US + 1) * DAY_US)
 
 
 def _data_range(db: apsw.Connection, dimensions: dict[Dimension, int]) -> Range:
@@ -113,6 +130,7 @@ def _rows(
 ) -> Iterator[tuple[int, ...]]:
     """Rows of (bucket index, *group, status, *measures); a cell may come in several rows."""
     if query.filter.needs_calls():
+        _require_few(db, query.filter, ranges)
         whole = [(index, *bounds) for index, bounds in enumerate(ranges)]
         yield from _call_rows(db, query, whole, dimensions)
         return
@@ -125,6 +143,17 @@ def _rows(
     if hourly is not None and not hourly.inline:
         parts = sorted(found.hours + found.days, key=lambda part: part[1])
         yield from _tail_rows(db, query, parts, dimensions)
+
+
+def _require_few(db: apsw.Connection, call_filter: CallFilter, ranges: list[Range]) -> None:
+    """Raise InvalidInput where a question that only calls can answer would look at too many of them."""
+    left, parts = CALLS_MAX, _json([(0, ranges[0][0], ranges[-1][1])]) if ranges else "[]"
+    for table, _ in sources(call_filter):
+        source = f"{_SEGMENTS} CROSS JOIN {table} ON started_at_us >= b.low AND started_at_us < b.high"
+        left -= db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT ?)", (parts, left + 1)).get or 0
+        if left < 0:
+            message = f"Expected a range of at most {CALLS_MAX:,} calls under this filter; narrow it"
+            raise InvalidInput(errors=(FieldError("$.from", message),))
 
 
 def _sources(
@@ -193,7 +222,7 @@ def _call_rows(
         return
     where, bound = all_of([FINISHED, *conditions(query.filter, dimensions)])
     measures = {m: FROM_CALLS.get(m, m) for m in MEASURES}
-    for table, which in sources(query.filter.basis):
+    for table, which in sources(query.filter):
         source = f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {which} AND {where}"
         yield from _summed(db, query, source, (_json(parts), *bound), measures)
 
