@@ -35,7 +35,7 @@ from tests.test_changes import BASES, GROUPS, History, step
 from tests.test_correction import correct, plan
 
 STOPS = 5  # so often are a history's answers kept
-RANGE = {"from_us": NOON_US - HOUR_US, "to_us": NOON_US + 1}
+RANGE: dict[str, Any] = {"from_us": NOON_US - HOUR_US, "to_us": NOON_US + 1}
 FILTERS = [
     *(CallFilter(basis=basis) for basis in BASES), *(CallFilter(basis=basis, **RANGE) for basis in BASES),
     CallFilter(app="shop"), CallFilter(model="sonnet", basis="billed"), CallFilter(status="success"),
