@@ -3,8 +3,9 @@ PYTHON ?= python3
 UV ?= uv
 TORTURE_KILLS ?= 500
 TORTURE_STEPS ?= 5000
+TORTURE_ROWS ?= 1000000
 PYTEST_ARGS ?=
-export TORTURE_KILLS TORTURE_STEPS
+export TORTURE_KILLS TORTURE_STEPS TORTURE_ROWS
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install test check bench torture lock clean
+.PHONY: help demo serve install parquet test check bench torture lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +28,9 @@ serve: $(INSTALLED) ## the service, no sample traffic
 
 install: $(INSTALLED) ## .venv only
 
+parquet: $(INSTALLED) ## what Parquet files need, into .venv
+	$(PIP) install --quiet --require-hashes -r ops/requirements-parquet.txt
+
 test: $(INSTALLED_DEV) ## the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -39,13 +43,14 @@ check: $(INSTALLED_DEV) ## format, lint, types, layers
 bench: $(INSTALLED) ## benchmarks
 	$(BIN)/python -m ops.bench
 
-torture: $(INSTALLED_DEV) ## long fault tests: TORTURE_KILLS, TORTURE_STEPS
+torture: $(INSTALLED_DEV) ## long fault tests: TORTURE_KILLS, TORTURE_STEPS, TORTURE_ROWS
 	$(BIN)/python -m pytest -m torture --timeout=0 $(PYTEST_ARGS)
 
 # Versions that stand stay; UV_ARGS=--upgrade moves them all. The addresses of an index are never written.
 LOCK := $(UV) pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 lock: ## pin ops/requirements*.in anew (needs uv)
 	$(LOCK) $(UV_ARGS) ops/requirements.in -o ops/requirements.txt
+	$(LOCK) $(UV_ARGS) ops/requirements-parquet.in -o ops/requirements-parquet.txt
 	$(LOCK) $(UV_ARGS) ops/requirements-dev.in -o ops/requirements-dev.txt
 
 clean: ## remove the environment and what tools left; the data stays

@@ -112,8 +112,8 @@ class Deliverer:
             after = found.until if is_whole else told.until
             is_done = is_whole and not found.more
             command = AdvanceWebhook(
-                self._clock(), id_, taken.row.claim, after, told.delivered, told.failure, is_done, self._claim_us,
-                self._settings.webhook_attempts_max, self._jitter_ppm(),
+                self._clock(), id_, taken.row.claim, taken.version, after, told.delivered, told.failure, is_done,
+                self._claim_us, self._settings.webhook_attempts_max, self._jitter_ppm(),
             )  # fmt: skip
             kept = await self._run(command)
             is_held = isinstance(kept, Held) and kept.held
@@ -133,7 +133,9 @@ class Deliverer:
         for message in await self._ledger.readers.run(webhook_reads.messages_at, taken.retrying):
             reply = await self._send(taken.content.url, keys, message)
             error = None if _is_taken(reply) else reply.error
-            command = FinishDead(self._clock(), taken.content.id, taken.row.claim, message.position, error)
+            command = FinishDead(
+                self._clock(), taken.content.id, taken.row.claim, taken.version, message.position, error
+            )  # fmt: skip
             kept = await self._run(command)
             if not (isinstance(kept, Held) and kept.held):
                 return False

@@ -1,11 +1,14 @@
 """Long answers that are made while they are sent."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from hashlib import sha256
+from typing import Any, Literal
 
+from api import parquet
 from api.services import Services
-from ledger.call_export import HEADER, ExportPage, export_page
-from schema.call_export import SUMMED, ExportManifest, ExportTotals
+from ledger.call_export import ExportPage, export_page
+from ledger.csv_text import csv_text
+from schema.call_export import SUMMED, ExportManifest, ExportTotals, Layout, Row
 from schema.errors import Overloaded
 from schema.model_call_query import CallFilter
 from schema.model_call_view import credits_text
@@ -14,37 +17,61 @@ from schema.times import format_time
 EXPORTS_AT_ONCE_MAX = 4
 RETRY_AFTER_S = 10
 
+Form = Literal["csv", "parquet"]
+
 
 class Export:
-    """The calls of a filter that were known at a position."""
+    """The calls of a filter that were known at a position, in a layout and a form; raises MissingExtra."""
 
-    def __init__(self, services: Services, call_filter: CallFilter, *, vendor: bool) -> None:
+    def __init__(
+        self, services: Services, call_filter: CallFilter, layout: Layout, form: Form, *, vendor: bool
+    ) -> None:
+        if form == "parquet":
+            parquet.require()
         self.services = services
         self.call_filter = call_filter
+        self.layout = layout
+        self.form = form
         self.vendor = vendor
+        self.rows = 0
+        self.sums = [0] * (len(SUMMED) + 2)
 
-    async def pages(self) -> AsyncGenerator[ExportPage, None]:
-        """Page by page; an error on the way ends the answer before its end, which clients notice."""
+    async def pages(self, encode: Callable[[list[Row]], Any]) -> AsyncGenerator[ExportPage, None]:
+        """Page by page, added up; an error on the way ends the answer before its end, which clients notice."""
         readers, cursor = self.services.ledger.readers, None
         while True:
-            page = await readers.run(export_page, self.call_filter, cursor, vendor=self.vendor)
+            page = await readers.run(export_page, self.call_filter, cursor, self.layout, encode, vendor=self.vendor)
+            self.rows += page.rows
+            self.sums = [have + new for have, new in zip(self.sums, page.sums, strict=True)]
             yield page
             cursor = page.next_cursor
             if cursor is None:
                 return
 
+    async def csv(self) -> AsyncGenerator[bytes, None]:
+        """The file's bytes."""
+        yield csv_text([tuple(self.layout.columns)]).encode()
+        async for page in self.pages(lambda rows: csv_text(rows).encode()):
+            if page.content:
+                yield page.content
+
+    def content(self) -> AsyncGenerator[bytes, None]:
+        """The file's bytes, in its form."""
+        if self.form == "csv":
+            return self.csv()
+        return parquet.written(self.layout, self.pages(lambda rows: rows))
+
     async def text(self) -> AsyncGenerator[bytes, None]:
         """The file. The first item is empty: with it the export is counted, until it ends or is let go."""
-        services = self.services
+        services, content = self.services, self.content()
         services.exports += 1
         try:
             yield b""
-            yield HEADER
-            async for page in self.pages():
-                if page.text:
-                    yield page.text
+            async for part in content:
+                yield part
         finally:
             services.exports -= 1
+            await content.aclose()
 
     async def open(self) -> AsyncGenerator[bytes, None]:
         """The file, begun and so counted; raises Overloaded where as many as allowed are on their way."""
@@ -56,14 +83,12 @@ class Export:
         return stream
 
     async def manifest(self) -> ExportManifest:
-        """What the file holds, found by making it once more."""
-        digest, size, rows, sums = sha256(HEADER), len(HEADER), 0, [0] * (len(SUMMED) + 2)
-        async for page in self.pages():
-            digest.update(page.text)
-            size += len(page.text)
-            rows += page.rows
-            sums = [have + new for have, new in zip(sums, page.sums, strict=True)]
-        *counts, cost_e10, vendor_e10 = sums
+        """What the file holds, found by making it once more, which counts as an export too."""
+        digest, size = sha256(), 0
+        async for part in await self.open():
+            digest.update(part)
+            size += len(part)
+        *counts, cost_e10, vendor_e10 = self.sums
         totals = ExportTotals(
             **dict(zip(SUMMED, counts, strict=True)), cost=credits_text(cost_e10) or "0",
             vendor_cost=credits_text(vendor_e10) if self.vendor else None,
@@ -72,5 +97,5 @@ class Export:
         return ExportManifest(
             from_=None if asked.from_us is None else format_time(asked.from_us),
             to=None if asked.to_us is None else format_time(asked.to_us),
-            position=asked.until or 0, rows=rows, bytes=size, sha256=digest.hexdigest(), totals=totals,
+            position=asked.until or 0, rows=self.rows, bytes=size, sha256=digest.hexdigest(), totals=totals,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from msgspec import Struct
 from api.metrics import count_response
 from schema import errors, payment_errors
 from schema.budget import BudgetExceeded
+from schema.call_export import MissingExtra
 from schema.errors import FieldError, LedgerError
 from schema.usage_report import NoPaymentSystem, PaymentFailed, ReportSettled
 
@@ -56,6 +57,7 @@ STATUSES: dict[type[LedgerError], int] = {
     errors.QueryTooExpensive: 422,
     errors.PreconditionRequired: 428,
     errors.TooManyRequests: 429,
+    MissingExtra: 501,
     errors.VendorFailed: 502,
     PaymentFailed: 502,
     errors.NoCredential: 503,

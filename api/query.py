@@ -15,6 +15,7 @@ from api.auth import own_app, principal_of
 from api.body import translate
 from schema.correction import Basis
 from schema.errors import FieldError, InvalidInput
+from schema.focus import NO_CURRENCY, Currency
 from schema.ids import AppId, Name
 from schema.model_call import QUANTITY_MAX, CallType, Status
 from schema.model_call_query import DIMENSIONS, CallFilter, Dimension, Granularity, Ranking, StatQuery
@@ -85,6 +86,12 @@ class ExportParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
     """Calls as a file. With `position`, those that were known there."""
 
     position: Position | None = None
+
+
+class FocusParams(ExportParams, kw_only=True, forbid_unknown_fields=True):
+    """The same as FOCUS; `currency` is Credits, a virtual one, unless given."""
+
+    currency: Currency = NO_CURRENCY
 
 
 class LiveParams(Struct, kw_only=True, forbid_unknown_fields=True):

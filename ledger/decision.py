@@ -96,7 +96,7 @@ class WorkingSet:
     def evolve(self, event: Recorded) -> None:
         """Take in an event that was decided."""
         self.events[event.source, event.id] = event
-        if self.book.accounts:
+        if self.book.accounts or self.book.collects:
             self.book.evolve(event)
         if self.watch is not None:
             self.watch.evolve(event)

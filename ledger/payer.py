@@ -18,6 +18,7 @@ def load(db: apsw.Connection, ws: WorkingSet, calls: Iterable[CallKeys], command
     if not account_balance.exist(db):
         return
     book, wanted = ws.book, list(calls)
+    book.collect()  # nearly every event will be a charge: what it does need not be worked out twice
     named = {account for _, _, _, account in wanted if account is not None}
     if account_balance.any_linked(db):
         account_balance.load_linked(db, book, [(app, id_) for app, id_, _, _ in wanted])

@@ -57,7 +57,8 @@ def rebuild_together(
 ) -> None:
     """Rebuild several projections side by side, so that each page of the journal is read and decoded once.
 
-    Those that others need go first at each page, so that a replacement is made of replacements.
+    Those that others need go first at each page, so that a replacement is made of replacements. A page is one
+    transaction for all of them: most projections have nothing to do with most pages, and a commit is a sync.
     """
     order = list(registry())
     left = sorted(projections, key=lambda projection: order.index(projection.name))
@@ -66,7 +67,7 @@ def rebuild_together(
             engine.begin_shadow(projection)
     read = _LastPage()
     while left:
-        left = [projection for projection in left if not rebuild_step(db, engine, projection, progress, read)]
+        left = _step_together(db, engine, left, progress, read)
 
 
 class _LastPage:
@@ -107,24 +108,38 @@ def rebuild_step(
     read: ReadPage = journal.read,
 ) -> bool:
     """Apply the next events to the replacement; at the head, swap in the same transaction. True when swapped."""
+    return not _step_together(db, engine, [projection], progress, read)
+
+
+def _step_together(
+    db: apsw.Connection, engine: Engine, projections: Sequence[Projection], progress: Progress, read: ReadPage
+) -> list[Projection]:
+    """A step of each in one transaction; those that have not reached the head."""
     try:
         with write(db):
             head = journal.head_position(db)
-            checkpoint = _shadow(db, engine, projection)
-            if checkpoint is None:
-                return True
-            position = checkpoint.shadow_position or 0
-            events = read(db, position, STEP_EVENTS_MAX)
-            if events:
-                engine.apply_shadow(projection, events)
-                position = events[-1].position
-            if done := position >= head:
-                engine.swap(projection)
+            reached = [(projection, _step(db, engine, projection, head, read)) for projection in projections]
     except BaseException:
         engine.forget()
         raise
-    progress(projection.name, position, head)
-    return done
+    for projection, position in reached:
+        progress(projection.name, position, head)
+    return [projection for projection, position in reached if position < head]
+
+
+def _step(db: apsw.Connection, engine: Engine, projection: Projection, head: int, read: ReadPage) -> int:
+    """Where the replacement is after its next events; at the head it is put in the live one's place."""
+    checkpoint = _shadow(db, engine, projection)
+    if checkpoint is None:
+        return head
+    position = checkpoint.shadow_position or 0
+    events = read(db, position, STEP_EVENTS_MAX)
+    if events:
+        engine.apply_shadow(projection, events)
+        position = events[-1].position
+    if position >= head:
+        engine.swap(projection)
+    return position
 
 
 def _shadow(db: apsw.Connection, engine: Engine, projection: Projection) -> Checkpoint | None:

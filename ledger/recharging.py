@@ -20,7 +20,7 @@ from projections.account_book import AccountState
 from schema.charge import Charge
 from schema.correction import CHANGES, ChargeChange, ModelCallCorrected
 from schema.entry import Recorded
-from schema.model_call import FINISHED, ModelCall, Rating
+from schema.model_call import FINISHED, ModelCall, ModelCallStarted, ModelCallTimedOut, Rating
 from schema.money import amount_e10, amount_text
 
 
@@ -29,6 +29,8 @@ def standing(event: Recorded) -> Charge | None:
     data = event.data
     if isinstance(data, FINISHED):
         return data.charge
+    if isinstance(data, (ModelCallStarted, ModelCallTimedOut)):  # it has not ended, so nothing priced it yet
+        return None
     assert isinstance(data, (ModelCallCorrected, *CHANGES))
     return None if data.charges is None else data.charges.stands
 

@@ -217,7 +217,7 @@ class Writer:
         if group.events:
             before = head.size
             journal.append(db, head, group.events, group.entries)
-            engine.apply(before, group.events)
+            engine.apply(before, group.events, working_set.book if working_set.book.collects else None)
         if working_set.state.changed or group.writes:
             self._marks += 1
             group.mark = CommitMark(self._name, self._marks)

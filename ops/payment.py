@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Annotated
 from urllib.parse import urlencode
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api.outbound import Poster, Reply
 from api.payment import PaymentSystem, Sent, UsageBatch
@@ -49,7 +50,7 @@ class _Taken(Struct):
 
 
 class _Total(Struct):
-    value: str
+    value: Annotated[str, Meta(pattern=r"^-?[0-9]{1,30}\Z")]
     decimals: Decimals
 
 

@@ -3,7 +3,7 @@
 from projections import catalogue
 from projections.bulk import Value
 from projections.catalogue import Condition
-from schema.account import ACCOUNT, Account, AccountFilter, key_of
+from schema.account import ACCOUNT, Account, AccountFilter, key_of, owner_key
 
 _COLUMNS = """
     name           TEXT,
@@ -17,9 +17,21 @@ def _values(account: Account) -> tuple[Value, ...]:
     return account.name, account.owner.kind, account.owner.id, key_of(account.owner)
 
 
-def conditions(wanted: AccountFilter) -> list[Condition]:
-    """A filter as SQL conditions, each with what it binds."""
+_OF_APP = (
+    "(owner = ? OR (owner >= ? AND owner < ?) OR EXISTS (SELECT 1 FROM json_each(data, '$.apps') WHERE value = ?))"
+)
+
+
+def conditions(wanted: AccountFilter, app: str | None = None) -> list[Condition]:
+    """A filter as SQL conditions, each with what it binds.
+
+    With `app`, only accounts of that app, of its users, and those granted to it: of global users it charges those that
+    it knows, but is told of none.
+    """
     found = catalogue.having(wanted.q, ("id", "coalesce(name, '')", "owner_id"))
+    if app is not None:
+        users = owner_key("user", "", app)  # what follows every user's of the app ends in the sign after the slash
+        found.append((_OF_APP, (owner_key("app", app), users, f"{users[:-1]}{chr(ord('/') + 1)}", app)))
     if wanted.owner_kind is not None:
         found.append(("owner_kind = ?", (wanted.owner_kind,)))
     if wanted.owner_id is not None:

@@ -258,20 +258,25 @@ def transactions(db: apsw.Connection, account: str, after: int, limit: int) -> l
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    book = _loaded(target, events)
-    if book is None:
-        return
-    book.lines = []
-    for event in events:
-        book.evolve(event)
+    book = target.book or _folded(target, events)
     db = target.db
     states = [book.accounts[id_] for id_ in book.touched]
     insert(db, f"INSERT INTO {target.table('account_balances')}", [_balance_row(s) for s in states], _UPSERT)
-    book.lines.sort(key=itemgetter(0, 1))  # in the order of the table's key, so that neighbours meet on one page
-    insert(db, f"INSERT INTO {target.table('account_statement')}", book.lines)
-    grants = [_grant_row(grant) for own in book.grants.values() for grant in own.values()]
-    insert(db, f"REPLACE INTO {target.table('grants')}", grants)
-    insert(db, f"REPLACE INTO {target.table('holds')}", [_hold_row(hold) for hold in book.holds.values()])
+    lines = sorted(book.lines or (), key=itemgetter(0, 1))  # by the table's key, so that neighbours meet on one page
+    insert(db, f"INSERT INTO {target.table('account_statement')}", lines)
+    insert(db, f"REPLACE INTO {target.table('grants')}", [_grant_row(each) for each in book.changed_grants.values()])
+    insert(db, f"REPLACE INTO {target.table('holds')}", [_hold_row(each) for each in book.changed_holds.values()])
+
+
+def _folded(target: Target, events: Sequence[Recorded]) -> Book:
+    """A book of what the events touch, as they leave it."""
+    book = _loaded(target, events)
+    if book is None:
+        return Book()
+    book.collect()
+    for event in events:
+        book.evolve(event)
+    return book
 
 
 def _loaded(target: Target, events: Sequence[Recorded]) -> Book | None:

@@ -105,8 +105,20 @@ class Book:
         self.grants: dict[str, dict[str, Grant]] = {}
         self.holds: dict[HoldKey, HoldState] = {}
         self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
+        # What events changed, collected where it is to be stored.
         self.touched: dict[str, None] = {}
-        self.lines: list[StatementRow] | None = None  # collected where they are to be stored
+        self.lines: list[StatementRow] | None = None
+        self.changed_grants: dict[tuple[str, str], Grant] = {}
+        self.changed_holds: dict[HoldKey, HoldState] = {}
+
+    @property
+    def collects(self) -> bool:
+        """Whether it keeps what events change."""
+        return self.lines is not None
+
+    def collect(self) -> None:
+        """Keep what events change from now on, so that it can be stored."""
+        self.lines = []
 
     def add(self, account: AccountState) -> None:
         """Take in an account, unless it is there."""
@@ -185,7 +197,9 @@ class Book:
         state.issued_e10 += amount
         if data.free:
             expires_us = NEVER_US if data.expires_at is None else parse_time(data.expires_at)
-            self.add_grant(Grant(state.id, data.id, amount, amount, 0, expires_us, data.priority, data.scope, position))
+            grant = Grant(state.id, data.id, amount, amount, 0, expires_us, data.priority, data.scope, position)
+            self.add_grant(grant)
+            self.changed_grants[state.id, data.id] = grant
             state.free_e10 += amount
             state.grants += 1
         else:
@@ -221,17 +235,18 @@ class Book:
             "open", position,
         )  # fmt: skip
         self.add_hold(hold)
+        self.changed_holds[hold.key] = hold
         self._set_aside(state, hold, 1)
         self._line(state, position)
 
     def declined(self, data: HoldDeclined, position: int) -> None:
         """Nothing is set aside; the hold is there to be read."""
         amount = amount_e10(data.amount)
-        self.add_hold(
-            HoldState(
-                data.app or "", data.id, data.account, amount, 0, {}, None, NEVER_US, "declined", position, position
-            )
+        hold = HoldState(
+            data.app or "", data.id, data.account, amount, 0, {}, None, NEVER_US, "declined", position, position
         )
+        self.add_hold(hold)
+        self.changed_holds[hold.key] = hold
 
     def settled(self, data: HoldSettled, position: int) -> None:
         """Free again, then charged."""
@@ -253,6 +268,7 @@ class Book:
         if hold.status == "open":
             self._set_aside(self.accounts[hold.account], hold, -1)
         hold.status, hold.closed_position = status, position
+        self.changed_holds[hold.key] = hold
         return hold
 
     def _set_aside(self, state: AccountState, hold: HoldState, sign: int) -> None:
@@ -261,6 +277,7 @@ class Book:
         for id_, part in hold.free.items():
             grant = self.grants[state.id][id_]
             grant.held_e10 += sign * part
+            self.changed_grants[state.id, id_] = grant
             state.free_held_e10 += sign * part
             if sign < 0:
                 self._due(state.id, grant.expires_at_us)
@@ -316,6 +333,7 @@ class Book:
 
     def _draw(self, state: AccountState, id_: str, part: int) -> None:
         grant = self.grants[state.id][id_]
+        self.changed_grants[state.id, id_] = grant
         had = grant.remaining_e10 > 0
         grant.remaining_e10 -= part
         state.free_e10 -= part

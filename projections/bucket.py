@@ -4,6 +4,7 @@ Hours, days and months of the zone, cut at the range's edges; a clock hour that 
 splits into whole UTC days, whole UTC hours and what remains at the edges.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +22,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Range = tuple[int, int]
 Part = tuple[int, int, int]  # a range, after the index of its bucket
 SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?1)) b"
+# Beside its zones a machine may have these: its own clock's, and others that count leap seconds. No other machine need
+# understand by them what this one does, so nothing that is stored may be cut by them.
+_OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
 
 
 class Segments(Struct):
@@ -34,9 +38,11 @@ class Segments(Struct):
 def zone(name: str) -> ZoneInfo:
     """An IANA zone; raises InvalidInput where there is none of that name."""
     try:
-        return ZoneInfo(name)
+        if not _OF_THE_MACHINE.match(name):
+            return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidInput(errors=(FieldError("$.timezone", "Expected an IANA zone such as Europe/Berlin"),)) from None
+        pass
+    raise InvalidInput(errors=(FieldError("$.timezone", "Expected an IANA zone such as Europe/Berlin"),))
 
 
 def buckets(from_us: int, to_us: int, granularity: Granularity, tz: ZoneInfo) -> list[Range]:

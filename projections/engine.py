@@ -9,6 +9,7 @@ import apsw
 from msgspec import Struct
 
 import projections
+from projections.account_book import Book
 from projections.name import PROJECTION as NAMES_PROJECTION
 from projections.name import NameTable, names_for
 from projections.projection import SHADOW, Projection, Target
@@ -63,6 +64,8 @@ class Engine:
     def __init__(self, db: apsw.Connection) -> None:
         self.db = db
         self.names = NameTable()
+        self._kinds_of: Sequence[Recorded] | None = None
+        self._found_kinds: set[type] = set()
 
     def ensure(self) -> None:
         """Make the tables of projections that this file has never had."""
@@ -76,16 +79,18 @@ class Engine:
                 "INSERT INTO projections VALUES (?, ?, 0, NULL, NULL)", (projection.name, projection.version)
             )
 
-    def apply(self, before: int, events: Sequence[Recorded]) -> None:
+    def apply(self, before: int, events: Sequence[Recorded], book: Book | None = None) -> None:
         """Apply events that follow position `before` to every projection that is exactly there.
+
+        `book` is what deciding them made of their accounts, if it has collected all of that.
 
         One that is behind, or of another version, is left to its rebuild, and so is what needs it: nothing is
         skipped.
         """
         have = checkpoints(self.db)
-        live = Target(self.db, self.names)
+        live = Target(self.db, self.names, book=book)
         applied: list[str] = []
-        kinds = {type(event.data) for event in events}
+        kinds = self._kinds(events)
         for projection in registry().values():
             checkpoint = have[projection.name]
             here = checkpoint.position == before and checkpoint.version == projection.version
@@ -96,13 +101,20 @@ class Engine:
         marks = ",".join("?" * len(applied))
         self.db.execute(f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied))
 
+    def _kinds(self, events: Sequence[Recorded]) -> set[type]:
+        """The kinds of data in a batch, told once for all projections."""
+        if events is not self._kinds_of:
+            self._kinds_of, self._found_kinds = events, {type(event.data) for event in events}
+        return self._found_kinds
+
     def forget(self) -> None:
         """Call after every roll-back."""
         self.names.forget()
 
     def catch_up(self, projection: Projection, events: Sequence[Recorded]) -> None:
         """Apply the next events to one live projection that is behind."""
-        projection.apply(Target(self.db, self.names), events)
+        if projection.concerns(self._kinds(events)):
+            projection.apply(Target(self.db, self.names), events)
         position = events[-1].position
         self.db.execute("UPDATE projections SET position = ? WHERE name = ?", (position, projection.name))
 
@@ -119,7 +131,8 @@ class Engine:
         """Apply the next events to the replacement."""
         names = names_for(projection.name, SHADOW, self.names)
         position = events[-1].position
-        projection.apply(Target(self.db, names, SHADOW, self._peers(projection, position)), events)
+        if projection.concerns(self._kinds(events)):
+            projection.apply(Target(self.db, names, SHADOW, self._peers(projection, position)), events)
         self.db.execute("UPDATE projections SET shadow_position = ? WHERE name = ?", (position, projection.name))
 
     def _peers(self, projection: Projection, position: int) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol
 import apsw
 from msgspec import Struct
 
+from projections.account_book import Book
 from schema.correction import ModelCallChange, ModelCallCorrected
 from schema.entry import Recorded
 from schema.model_call import ModelCallEvent
@@ -37,12 +38,14 @@ class Target(Struct):
     """Where a batch is applied: the live tables (suffix "") or the replacement built beside them.
 
     `peers` is the suffix of what it needs: a replacement takes from a replacement, if one is being built with it.
+    `book` has the accounts as the batch leaves them, where deciding it has folded them already.
     """
 
     db: apsw.Connection
     names: Names
     suffix: str = ""
     peers: str = ""
+    book: Book | None = None
 
     def table(self, name: str) -> str:
         """The physical name of a table of this projection."""

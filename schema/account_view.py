@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from schema.account import Account, Overdraft, Owner
+from schema.account_alert import Basis
 from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
 from schema.entry import Recorded
 from schema.hold import HoldPlaced, HoldStatus, HoldView
@@ -35,6 +36,21 @@ class AccountView(Struct, kw_only=True):
     tokens: int
     transactions: int
     position: int
+
+
+class AccountFigures(Struct, kw_only=True):
+    """What an account in a list holds, as `AccountView` tells it, and how long that lasts, as its `Forecast` does."""
+
+    balance: str
+    free_quota: str
+    held: str
+    available: str
+    owed: str
+    spent: str
+    tokens: int
+    average: str
+    days_left: int
+    basis: Basis
 
 
 class TransactionView(Struct, kw_only=True):

@@ -1,11 +1,42 @@
-"""Calls as a file, and the manifest that says what must be in it."""
+"""Calls as a file: what its columns are, and the manifest that says what must be in it."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from msgspec import Struct
 
+from schema.errors import LedgerError
 from schema.model_call_view import ModelCallView, UsageView
 
 Cell = str | int | bool | None
+# What a column holds, for forms that have types. A decimal has at most ten places, a time is RFC 3339.
+ColumnKind = Literal["text", "integer", "flag", "decimal", "time"]
+Row = list[Cell]
 
+
+class MissingExtra(LedgerError):
+    """This form of a file needs a library that is not installed here."""
+
+    code = "missing_extra"
+    hint = "Install what ops/requirements-parquet.txt pins (`make parquet`), or ask for CSV."
+
+
+class Layout(Struct, frozen=True):
+    """A kind of file: its name, its columns, and a call as a row of it, or None where it is none."""
+
+    name: str
+    columns: Mapping[str, ColumnKind]
+    row: Callable[[ModelCallView], Row | None]
+
+
+_INTEGERS = frozenset({
+    "duration_ms", "ttfb_ms", "provider_ttfb_ms", "input_tokens", "output_tokens", "cache_read_tokens",
+    "cache_write_tokens", "reasoning_tokens", "images", "attempt", "rate_position", "revision", "position",
+})  # fmt: skip
+_KINDS: dict[str, ColumnKind] = {
+    **dict.fromkeys(_INTEGERS, "integer"), "estimated": "flag", "seconds": "decimal", "cost": "decimal",
+    "vendor_cost": "decimal", "started_at": "time", "recorded_at": "time",
+}  # fmt: skip
 COLUMNS = (
     "id", "app", "provider", "model", "type", "status", "started_at", "duration_ms", "ttfb_ms", "provider_ttfb_ms",
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images", "seconds",
@@ -46,9 +77,12 @@ class ExportManifest(Struct, kw_only=True, rename={"from_": "from"}):
     totals: ExportTotals
 
 
-def cells(call: ModelCallView) -> list[Cell]:
+def cells(call: ModelCallView) -> Row:
     """A call in the order of the columns."""
     usage = call.usage or UsageView()
     error = call.error
     named: dict[str, Cell] = {"error_code": error and error.code, "error_message": error and error.message}
     return [named[name] if name in named else getattr(usage if name in _USAGE else call, name) for name in COLUMNS]
+
+
+CALLS = Layout("model-calls", {name: _KINDS.get(name, "text") for name in COLUMNS}, cells)

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from schema.catalogue import Change, Delete, Kind, Text, Url
 from schema.correction import Reason
 from schema.errors import FieldError, InvalidInput
-from schema.event import event
+from schema.event import event, event_types
 from schema.ids import ClientId, Name, ledger_source
 from schema.sealed import Drawn, Sealed
 from schema.times import DAY_US
@@ -180,12 +180,14 @@ class Failure(Struct, frozen=True):
 class AdvanceWebhook(Struct):
     """Command: how far a webhook was told under a claim, and what failed then.
 
-    With `done` it is let go, for there is nothing more to tell. `jitter_ppm` was drawn, in millionths of the wait.
+    `version` is the position of the change of the webhook that it was told by. With `done` it is let go, for there is
+    nothing more to tell. `jitter_ppm` was drawn, in millionths of the wait.
     """
 
     received_at_us: int
     id: str
     claim: int
+    version: int
     until: int
     delivered: int
     failure: Failure | None
@@ -202,6 +204,7 @@ class FinishDead(Struct):
     received_at_us: int
     id: str
     claim: int
+    version: int
     position: int
     error: str | None
 
@@ -295,6 +298,11 @@ def subject_of(id_: str) -> str:
 
 def check_webhook(content: WebhookPost | WebhookChange) -> None:
     """Check what types cannot say of a posted webhook or change; raises InvalidInput."""
+    patterns: Any = content.events
+    unmet = [] if patterns is UNSET else [n for n, each in enumerate(patterns) if not takes([each], event_types())]
+    if unmet:  # a mistyped one would never be told of anything
+        message = "Expected a type of event that there is, all of a noun, or all: `account.credited`, `account.*`, `*`"
+        raise InvalidInput(errors=tuple(FieldError(f"$.events[{n}]", message) for n in unmet))
     description: Any = content.description
     if isinstance(description, str) and not description.replace("\n", "").replace("\t", "").isprintable():
         raise InvalidInput(errors=(FieldError("$.description", "Expected printable characters only"),))

@@ -3,7 +3,7 @@
 import json
 import random
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,6 +26,7 @@ class Receiver:
         self.chance = 0.0
         self.failing: set[int] = set()  # positions that are never taken
         self.random = random.Random(11)
+        self.at: dict[int, Callable[[], object]] = {}  # what is done when so many were taken, before that is answered
 
     @property
     def positions(self) -> list[int]:
@@ -50,7 +51,10 @@ class Receiver:
             else:
                 self.ids.append(id_)
                 self.events.append(event)
-            return None if fails else 204
+            then = self.at.pop(len(self.events), None)
+        if then is not None:
+            then()
+        return None if fails else 204
 
 
 class Handler(BaseHTTPRequestHandler):

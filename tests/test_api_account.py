@@ -9,7 +9,7 @@ import pytest
 
 from ops.verify import verify
 from schema.credit import SweepAccounts
-from schema.model_call import DEFAULT_POLICY
+from schema.model_call import DEFAULT_POLICY, SweepModelCalls
 from schema.rerate import AdvanceRerate
 from schema.times import SECOND_US, format_time
 from tests.changes import a_rate
@@ -153,6 +153,23 @@ def test_a_void_gives_back_and_both_are_seen(service: Service) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("change", [{"void": True}, {"set": {"attempt": 2}}])
+def test_what_has_not_ended_cannot_be_changed_where_accounts_are_charged(service: Service, change: Json) -> None:
+    """Neither while it is open nor after its time-out, and it is charged when it ends all the same."""
+    make(service)
+    credit(service, "10")
+    priced(service)
+    begun = {n: v for n, v in a_call().items() if n in {"provider", "model", "type", "started_at"}}
+    service.post(f"{CALLS}/c-1/start", begun)
+    body = {"id": "x", "reason": "a test", **change}
+    assert service.post(f"{CALLS}/c-1/corrections", body).json()["code"] == "not_finished"
+    service.clock.now_us += 10**12
+    service.ledger.execute_now([SweepModelCalls(service.clock(), 10)])
+    assert service.post(f"{CALLS}/c-1/corrections", body).json()["code"] == "not_finished"
+    assert service.post(f"{CALLS}/c-1/complete", {"usage": {"input_tokens": 100}}).status_code == 201
+    assert sums(service)[-1] == "1"
+
+
 def test_a_rerate_charges_and_gives_back_the_difference(service: Service) -> None:
     """Calls that had no price are charged when they get one, dearer ones once more; taken back, all is as before."""
     make(service)
@@ -265,3 +282,42 @@ def test_parallel_holds_never_take_more_than_there_is(service: Service) -> None:
         codes = list(threads.map(place, range(200)))
     assert (codes.count(201), codes.count(402)) == (60, 140)
     assert sums(service)[:4] == ("60", "0", "60", "0")
+
+
+def test_a_list_with_figures_says_what_each_account_says(service: Service) -> None:
+    """Of holds, grants, debts and use, as of now; a page of them is bounded."""
+    priced(service)
+    for n, owner in enumerate(({"kind": "app", "id": APP}, {"kind": "user", "id": "u-9", "app": APP})):
+        make(service, f"acc-{n}", owner)
+        credit(service, "0.5", f"cr-{n}", f"acc-{n}")
+    credit(service, "3", "free", "acc-1", kind="gift_register", free=True)
+    service.post(f"{ACCOUNTS}/acc-0/holds", {"id": "h", "amount": "0.25"})
+    service.post(CALLS, [a_call("c-1", user_id=None), a_call("c-2", user_id="u-9")])
+    page = service.get(f"{ACCOUNTS}?figures=true&limit=1").json()
+    rest = service.get(f"{ACCOUNTS}?figures=true&cursor={page['next_cursor']}").json()
+    items = page["items"] + rest["items"]
+    assert [each["id"] for each in items] == ["acc-0", "acc-1"]
+    for item in items:
+        one = service.get(f"{ACCOUNTS}/{item['id']}").json()
+        lasts = service.get(f"{ACCOUNTS}/{item['id']}/forecast").json()
+        expected = {**one, **lasts, "spent": one["spent"]}
+        assert item["figures"] == {name: expected[name] for name in item["figures"]}
+        assert item["figures"]["spent"] != "0"
+    assert items[0]["figures"]["held"] == "0.25"
+    assert service.get(ACCOUNTS).json()["items"][0]["figures"] is None
+
+
+def test_an_app_lists_its_own_accounts(service: Service) -> None:
+    """Its own, its users' and those granted to it; of global users and of other apps it is told nothing."""
+    make(service, "own")
+    make(service, "users", {"kind": "user", "id": "u-1", "app": APP})
+    make(service, "granted", {"kind": "team", "id": "t-1"}, apps=[APP])
+    make(service, "global", {"kind": "user", "id": "u-1"})
+    make(service, "others", {"kind": "app", "id": OTHER_APP})
+    make(service, "alike", {"kind": "user", "id": "u-1", "app": f"{APP}2"})
+    for more in ("", "?figures=true"):
+        seen = [each["id"] for each in service.get(f"{ACCOUNTS}{more}", APP).json()["items"]]
+        assert seen == ["granted", "own", "users"]
+    assert [each["id"] for each in service.get(f"{ACCOUNTS}?q=t-1", APP).json()["items"]] == ["granted"]
+    assert [each["id"] for each in service.get(ACCOUNTS, OTHER_APP).json()["items"]] == ["others"]
+    assert len(service.get(ACCOUNTS, "dashboard").json()["items"]) == 6

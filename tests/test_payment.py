@@ -145,6 +145,13 @@ def made(**fields: object) -> PaymentSystem | None:
     return payment_system(override(load({}), **fields), HttpPoster(), clock)
 
 
+@pytest.mark.parametrize("value", [" 1_0 ", "\u0661", "+5", "9" * 4_000])
+def test_a_total_that_is_no_plain_number_is_refused(value: str) -> None:
+    """What a number may look like elsewhere is not what was asked for, and how long it is has a bound."""
+    with pytest.raises(PaymentFailed):
+        run(signed(reply(200, f'{{"value": "{value}", "decimals": 10}}')).total_e10("cus_1", "shop"))
+
+
 def test_settings_say_what_they_lack() -> None:
     assert made() is None
     assert isinstance(made(payment_system="stripe", payment_secret="sk", payment_meter="m"), StripePayment)

@@ -57,6 +57,10 @@ def test_time_may_run_back() -> None:
     assert found == ["2026-11-23", "2026-11-22", "2026-11-23"]
 
 
-def test_a_zone_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize(
+    "timezone", ["Mars/Olympus", "../etc/passwd", "localtime", "posixrules", "right/Europe/Berlin", "posix/UTC"]
+)
+def test_a_zone_that_is_none_is_refused(timezone: str) -> None:
+    """Also what a machine has beside its zones, and another machine has otherwise."""
     with pytest.raises(InvalidInput):
-        calendar("Mars/Olympus")
+        calendar(timezone)

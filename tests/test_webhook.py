@@ -11,6 +11,7 @@ import pytest
 from api.outbound import Outbound
 from api.services import services_of
 from api.settings import ApiSettings
+from ledger.webhook_reads import PAGE_EVENTS
 from ops.poster import HttpPoster
 from ops.verify import verify
 from schema.times import DAY_US, SECOND_US
@@ -196,6 +197,47 @@ def test_disabled_it_waits_and_misses_nothing(telling: Telling, receiver: Receiv
     assert len(receiver.events) == 1
 
 
+def test_a_change_holds_for_what_is_left_of_a_backlog(telling: Telling, receiver: Receiver) -> None:
+    """Another address is told of the rest, once each; disabled, it is told nothing more."""
+    telling.add("hook", receiver)
+    telling.calls(*(f"c-{n}" for n in range(3 * PAGE_EVENTS)))
+    with receiving() as other:
+        other.secrets = [SECRET]
+        receiver.at[10] = lambda: telling.patch("hook", url=other.url)
+        other.at[10] = lambda: telling.patch("hook", enabled=False)
+        telling.look()
+        assert (len(receiver.events), len(other.events)) == (PAGE_EVENTS, 0)
+        telling.look()
+        assert (len(receiver.events), len(other.events)) == (PAGE_EVENTS, PAGE_EVENTS)
+        telling.look()
+        assert len(other.events) == PAGE_EVENTS
+        telling.patch("hook", enabled=True)
+        telling.look()
+        assert (receiver.duplicates, other.duplicates) == (0, 0)
+        assert len({*receiver.ids, *other.ids}) == len(receiver.ids) + len(other.ids) == 3 * PAGE_EVENTS
+
+
+def test_dead_letters_are_told_again_by_what_a_webhook_is_now(telling: Telling, receiver: Receiver) -> None:
+    telling.add("hook", receiver)
+    telling.calls("a", "b", "c")
+    receiver.chance = 1.0
+    for _ in range(40):
+        telling.look(3_600)
+    dead = [each["position"] for each in telling.dead("hook")]
+    assert len(dead) == 3
+    receiver.chance = 0.0
+    for position in dead:
+        telling.service.post(f"{HOOKS}/hook/dead-letters/{position}/retry", {}, "admin")
+    receiver.ids, receiver.events, receiver.duplicates = [], [], 0
+    receiver.at[1] = lambda: telling.patch("hook", enabled=False)
+    telling.look()
+    telling.look()
+    assert (len(receiver.events), len(telling.dead("hook"))) == (1, 2)
+    telling.patch("hook", enabled=True)
+    telling.look()
+    assert (len(receiver.events), telling.dead("hook"), receiver.duplicates) == (3, [], 0)
+
+
 def test_a_webhook_is_created_once_and_its_secret_is_nowhere(tmp_path: Path, receiver: Receiver) -> None:
     """Not in an answer, not in the log, not in the file; deleted, its data key goes too."""
     outbound = Outbound(HttpPoster(timeout_s=2), lambda: 0)
@@ -226,6 +268,7 @@ def test_a_webhook_is_created_once_and_its_secret_is_nowhere(tmp_path: Path, rec
     ("field", "value"),
     [
         ("url", "ftp://x.example/"), ("url", "https://user:pass@x.example/"), ("events", []), ("events", ["Call"]),
+        ("events", ["credential.disable"]), ("events", ["*", "calls.*"]),
         ("secret", "whsec_"), ("secret", SECRET[6:]), ("secret", "whsec_" + "A" * 20), ("id", "a b"),
     ],
 )  # fmt: skip

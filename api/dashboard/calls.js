@@ -40,6 +40,7 @@ export async function list(state) {
   const found = panel(t("calls"), place, more);
   const file = `/v1/model-calls.csv?${query(asked)}`;
   found.querySelector(".panel-head").append(h("div", { class: "tools" }, h("a", { class: "button", href: file, download: "" }, t("csv")),
+    h("a", { class: "button", href: file.replace("/v1/model-calls.csv?", "/v1/focus.csv?"), download: "" }, "FOCUS"),
     h("a", { class: "button", href: file.replace(".csv?", ".csv/manifest?"), download: "manifest.json" }, t("manifest"))));
   return [found];
 }

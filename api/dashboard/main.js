@@ -1,7 +1,11 @@
 // The page: who is signed in, what the address asks for, and what is new.
 import { Problem, ask, send } from "./api.js";
 import { isDark, library } from "./chart.js";
+import { accounts } from "./accounts.js";
+import { budgets } from "./budgets.js";
 import { detail, list, live } from "./calls.js";
+import { credentials } from "./credentials.js";
+import { deliveries } from "./deliveries.js";
 import { byId, h } from "./dom.js";
 import { health } from "./health.js";
 import { FILTERS, address, fromLocal, ownZone, presets, range, read, toLocal } from "./state.js";
@@ -9,11 +13,20 @@ import { Stats } from "./stats.js";
 import * as views from "./views.js";
 import { keep, language, speak, stored, t } from "./words.js";
 
-const VIEWS = ["overview", "series", "tokens", "errors", "cost", "speed", "calls", "live", "health"];
-const CHOICES = { type: ["chat_completion", "embedding", "image_generation", "audio_generation", "video", "custom"],
+const VIEWS = ["overview", "series", "tokens", "errors", "cost", "speed", "calls", "live", "accounts", "budgets", "credentials", "deliveries", "health"];
+// Views that are not about calls: what shows each, and what it is narrowed by.
+const LISTS = { accounts, budgets, credentials, deliveries, health };
+const FIELDS = { accounts: ["owner_kind", "owner_id", "q"], budgets: ["kind", "scope_id", "enforcement", "q"], credentials: ["provider", "enabled", "q"],
+  deliveries: ["report_status", "app", "user_id"], health: [] };
+// Views that not every role may see; the others are for all.
+const ROLES = { budgets: ["admin", "auditor", "dashboard"], credentials: ["admin", "auditor", "dashboard"], deliveries: ["admin", "auditor"] };
+const CHOICES = { owner_kind: ["user", "app", "team"], kind: ["account", "app", "user", "model", "tag"], enforcement: ["soft", "hard"], enabled: ["true", "false"],
+  report_status: ["pending", "claimed", "reported", "failed", "dead"],
+  type: ["chat_completion", "embedding", "image_generation", "audio_generation", "video", "custom"],
   status: ["success", "failed", "timed_out", "processing"] };
 const REFRESH_MS = 5000;
 const RETRY_MS = 3000;
+const LISTS_REFRESH_MS = 15_000;
 const RECENT_MAX = 500;
 
 let session = null;
@@ -35,7 +48,7 @@ function notice(text) {
 }
 
 function header(state) {
-  const link = (view) => h("a", { href: address(state, { view, call: "", call_app: "" }), "aria-current": state.view === view ? "page" : null }, t(view));
+  const link = (view) => h("a", { href: address(state, { view, call: "", call_app: "", account: "", webhook: "" }), "aria-current": state.view === view ? "page" : null }, t(view));
   const select = (label, name, options, value, onchange) => h("label", {}, h("span", { class: "unseen" }, label),
     h("select", { name, onchange }, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text))));
   const language_ = select(t("language"), "language", [["en", "English"], ["zh", "中文"]], language(), (event) => { speak(event.target.value); render(); });
@@ -46,7 +59,33 @@ function header(state) {
     session && h("span", { class: "who" }, session.app ? `${session.role} · ${session.app}` : session.role),
     session && h("button", { type: "button", onclick: signOut }, t("sign_out")));
   if (!session) return [top];
-  return [top, h("nav", { "aria-label": t("views") }, VIEWS.map(link)), state.view === "health" ? null : controls(state)];
+  return [top, h("nav", { "aria-label": t("views") }, VIEWS.filter(isOpen).map(link)), bar(state)];
+}
+
+const isOpen = (view) => !ROLES[view] || ROLES[view].includes(session.role);
+
+function bar(state) {
+  if (!isOpen(state.view) || state.account || state.webhook) return null;
+  if (!LISTS[state.view]) return controls(state);
+  return FIELDS[state.view].length ? narrowing(state, FIELDS[state.view]) : null;
+}
+
+function field(state, name) {
+  return CHOICES[name]
+    ? h("label", {}, t(name), h("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, h("option", { value: "" }, t("any")),
+      CHOICES[name].map((value) => h("option", { value, selected: state[name] === value }, value))))
+    : h("label", {}, t(name), h("input", { name, value: state[name] ?? "", placeholder: t("any"), size: 10, autocomplete: "off", spellcheck: "false" }));
+}
+
+const cleared = (state, names) => names.some((name) => state[name]) && h("a", { class: "button", href: address(state, Object.fromEntries(names.map((name) => [name, ""]))) }, t("clear"));
+
+function narrowing(state, names) {
+  const submit = (event) => {
+    event.preventDefault();
+    const given = Object.fromEntries(new FormData(event.target));
+    go(Object.fromEntries(names.map((name) => [name, given[name]?.trim()])));
+  };
+  return h("form", { class: "filters", "aria-label": t("filters"), onsubmit: submit }, names.map((name) => field(state, name)), h("button", {}, t("apply")), cleared(state, names));
 }
 
 function controls(state) {
@@ -54,10 +93,6 @@ function controls(state) {
   const { from, to } = range(state);
   const ranges = h("div", { class: "presets", role: "group", "aria-label": t("range") }, presets.map((each) =>
     h("a", { class: "button", href: address(state, { range: each, from: "", to: "" }), "aria-current": !state.from && state.range === each ? "true" : null }, each)));
-  const field = (name) => CHOICES[name]
-    ? h("label", {}, t(name), h("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, h("option", { value: "" }, t("any")),
-      CHOICES[name].map((value) => h("option", { value, selected: state[name] === value }, value))))
-    : h("label", {}, t(name), h("input", { name, value: state[name] ?? "", placeholder: t("any"), size: 10, autocomplete: "off", spellcheck: "false" }));
   const time = (name, value) => h("label", {}, t(name), h("input", { type: "datetime-local", name, value: toLocal(value, state.zone) }));
   const submit = (event) => {
     event.preventDefault();
@@ -66,17 +101,16 @@ function controls(state) {
     const times = moved ? { from: fromLocal(given.from, state.zone), to: fromLocal(given.to, state.zone) } : {};
     go({ ...Object.fromEntries(FILTERS.map((name) => [name, given[name]?.trim()])), ...times });
   };
-  const active = FILTERS.some((name) => state[name]);
   return h("form", { class: "filters", "aria-label": t("filters"), onsubmit: submit }, ranges,
     state.view !== "live" && [time("from", from), time("to", to)],
     h("label", {}, t("zone"), h("select", { name: "zone", onchange: (event) => go({ zone: event.target.value }) },
       zones.map((zone) => h("option", { value: zone, selected: zone === state.zone }, zone)))),
-    FILTERS.filter((name) => !(name === "app" && session.role === "app")).map(field), h("button", {}, t("apply")),
-    active && h("a", { class: "button", href: address(state, Object.fromEntries(FILTERS.map((name) => [name, ""]))) }, t("clear")));
+    FILTERS.filter((name) => !(name === "app" && session.role === "app")).map((name) => field(state, name)), h("button", {}, t("apply")), cleared(state, FILTERS));
 }
 
 async function content(state) {
-  if (state.view === "health") return health(state);
+  if (!isOpen(state.view)) return [h("p", { class: "empty", role: "alert" }, t("closed"))];
+  if (LISTS[state.view]) return LISTS[state.view](state);
   if (state.view === "live") return live(state, recent, (paint) => { repaint = paint; });
   if (state.view === "calls") return state.call ? detail(state, session) : list(state);
   const stats = new Stats(state);
@@ -198,7 +232,7 @@ async function reconnect() {
 
 function refreshSoon() {
   const state = read();
-  if (due || state.from || state.view === "calls") return;
+  if (due || (state.from && !LISTS[state.view]) || state.view === "calls" || byId("view").querySelector("[data-extended]")) return;
   due = setTimeout(() => {
     due = null;
     const view = byId("view");
@@ -206,6 +240,9 @@ function refreshSoon() {
     if (!document.hidden && !busy && !view.matches(":active") && session) render(true);
   }, Math.max(0, REFRESH_MS - (Date.now() - drawnAt)));
 }
+
+// What is not about calls changes without one.
+setInterval(() => { if (session && LISTS[read().view] && connection === "connected") refreshSoon(); }, LISTS_REFRESH_MS);
 
 function dress() {
   const wanted = stored("theme");

@@ -29,7 +29,7 @@ function aligned(texts) {
 export function csv(columns, rows) {
   const quoted = (value) => {
     const text = value === null || value === undefined ? "" : String(value);
-    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) && !/^-\d+(\.\d+)?$/.test(text) ? `'${text}` : text;
     return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const line = (cells) => cells.map(quoted).join(",");
@@ -59,13 +59,19 @@ export function chartPanel(title, chart, columns, rows, { note, file, name } = {
   return found;
 }
 
-export function swatch(n, dash) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const shape = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  for (const [name, value] of Object.entries({ width: 10, height: dash ? 3 : 10, y: dash ? 4 : 0, fill: colour(n) })) shape.setAttribute(name, value);
-  svg.setAttribute("viewBox", "0 0 10 10");
-  svg.setAttribute("aria-hidden", "true");
-  svg.classList.add("swatch");
-  svg.append(shape);
+function drawing(kind, width, height, shapes) {
+  const made = (tag, attributes) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    return element;
+  };
+  const svg = made("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", class: kind });
+  svg.append(...shapes.map((each) => made("rect", each)));
   return svg;
 }
+
+export const swatch = (n, dash) => drawing("swatch", 10, 10, [{ width: 10, height: dash ? 3 : 10, y: dash ? 4 : 0, fill: colour(n) }]);
+
+// How full something is; the figure stands beside it, so that the bar says nothing alone.
+export const gauge = (percent, level) => drawing(`gauge ${level}`, 60, 8, [
+  { class: "whole", width: 60, height: 8 }, { class: "part", width: Math.max(0, Math.min(60, (percent * 60) / 100)), height: 8 }]);

@@ -1,6 +1,8 @@
 // What is shown is what the address says, so a view can be kept, sent and gone back to.
 export const FILTERS = ["app", "provider", "model", "user_id", "type", "status", "credential_id", "q"];
-const OWN = ["view", "range", "from", "to", "zone", "group", "metric", "call", "call_app"];
+// What lists that are not about calls are narrowed by, beside `q`; names of their own, so that none means two things.
+const LISTED = ["owner_kind", "owner_id", "kind", "scope_id", "enforcement", "enabled", "report_status"];
+const OWN = ["view", "range", "from", "to", "zone", "group", "metric", "call", "call_app", "account", "webhook", ...LISTED];
 const DEFAULTS = { view: "overview", range: "24h", group: "model", metric: "calls" };
 const PRESETS = { "24h": [24, "hour"], "7d": [24 * 7, "hour"], "30d": [24 * 30, "day"], "3m": [24 * 91, "day"] };
 const HOUR = 3_600_000;

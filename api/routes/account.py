@@ -14,7 +14,7 @@ from api.catalogue import CONDITION, TAGGED, actor_of
 from api.openapi import documented
 from api.respond import json
 from api.services import services_of
-from ledger import account_reads
+from ledger import account_figures, account_reads
 from ledger.forecast import forecast
 from projections import account as rows
 from schema.account import (
@@ -29,7 +29,7 @@ from schema.account import (
     check_account,
 )
 from schema.account_alert import FORECAST_DAYS_DEFAULT, FORECAST_DAYS_MAX, Forecast
-from schema.account_view import AccountView, TransactionView
+from schema.account_view import AccountFigures, AccountView, TransactionView
 from schema.catalogue import HistoryItem, Stand
 from schema.credit import AccountCredited, CreditAccount, CreditDeclined, CreditReceipt, PostedCredit, accept_credit
 from schema.entry import Recorded
@@ -47,8 +47,9 @@ _credits = msgspec.json.Decoder(PostedCredit)
 
 
 class AccountListParams(AccountFilter, kw_only=True, forbid_unknown_fields=True):
-    """Accounts by id."""
+    """Accounts by id. `figures` adds what each holds; a page then has 100 of them at most."""
 
+    figures: bool = False
     limit: query.Limit | None = None
     cursor: query.Cursor | None = None
 
@@ -80,6 +81,12 @@ class AccountItem(Struct, kw_only=True):
     changed_at: str
 
 
+class AccountListed(AccountItem, kw_only=True):
+    """An account in a list; `figures` is null unless asked for."""
+
+    figures: AccountFigures | None = None
+
+
 @post(
     "/v1/accounts",
     **documented(
@@ -100,13 +107,19 @@ async def create_account(request: AnyRequest) -> ASGIApp:
 
 @get(
     "/v1/accounts",
-    **documented(OPERATORS, "List accounts", query=AccountListParams, responses={200: Page[AccountItem]}),
+    **documented(READERS, "List accounts", query=AccountListParams, responses={200: Page[AccountListed]}),
 )
 async def list_accounts(request: AnyRequest) -> ASGIApp:
-    """By id, with their rules; what one holds is told where one is read."""
+    """By id, with their rules. An app sees its own, those of its users and those granted to it."""
     params = query.parse(request, AccountListParams)
-    page = params.cursor, params.limit
-    return json(await catalogue.listed(request, ACCOUNT, rows.conditions(params), page, _item))
+    conditions = rows.conditions(params, own_app(principal_of(request), None))
+    services, limit = services_of(request.app), bounded_limit(params.limit)
+    readers, cursor = services.ledger.readers, params.cursor
+    if params.figures:
+        page = await readers.run(account_figures.page, conditions, cursor, limit, services.clock())
+        items = [_listed(stand, figures) for stand, figures in page.items]
+        return json(Page(items=items, next_cursor=page.next_cursor))
+    return json(await catalogue.listed(request, ACCOUNT, conditions, (cursor, limit), _listed))
 
 
 @get(
@@ -222,6 +235,10 @@ def credit_receipt(event: Recorded, *, duplicate: bool) -> CreditReceipt:
         expires_at=data.expires_at, sequence=data.sequence, before=before, after=data.after, position=event.position,
         recorded_at=format_time(event.recorded_at_us), duplicate=duplicate,
     )  # fmt: skip
+
+
+def _listed(stand: Stand, figures: AccountFigures | None = None) -> AccountListed:
+    return AccountListed(**msgspec.structs.asdict(_item(stand)), figures=figures)
 
 
 def _item(stand: Stand) -> AccountItem:

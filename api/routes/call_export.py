@@ -8,9 +8,9 @@ from litestar.response import Response, Stream
 from litestar.types import ASGIApp
 from msgspec import UNSET
 
-from api import query
+from api import parquet, query
 from api.auth import READERS, principal_of
-from api.exports import Export
+from api.exports import Export, Form
 from api.metrics import count_response
 from api.openapi import documented
 from api.own_view import own_view
@@ -19,30 +19,43 @@ from api.services import services_of
 from ledger import reads
 from ledger.call_export import head_position
 from ledger.csv_text import csv_text
-from schema.call_export import ExportManifest
+from schema.call_export import CALLS, ExportManifest, Layout
 from schema.model_call_query import StatBucket, StatTotals
 
 AnyRequest = Request[Any, Any, Any]
-CSV = "text/csv; charset=utf-8; header=present"
+MEDIA_TYPES: dict[Form, str] = {"csv": "text/csv; charset=utf-8; header=present", "parquet": parquet.MEDIA_TYPE}
 POSITION = "Export-Position"
-_POSITIONED = {POSITION: "The journal's position when the export began; its manifest takes it as `position`."}
+POSITIONED = {POSITION: "The journal's position when the export began; its manifest takes it as `position`."}
 _MEASURES = StatTotals.__struct_fields__
 
 
-async def _export(request: AnyRequest) -> Export:
-    params = query.parse(request, query.ExportParams)
+async def _export(request: AnyRequest, form: Form) -> Export:
+    return await begun(request, query.parse(request, query.ExportParams), CALLS, form)
+
+
+async def begun(request: AnyRequest, params: query.ExportParams, layout: Layout, form: Form) -> Export:
+    """An export as of the position that is asked for, or of now; raises MissingExtra."""
     call_filter = query.call_filter(request, params)
     services = services_of(request.app)
     head = await services.ledger.readers.run(head_position)
     until = head if params.position is None else min(params.position, head)
     call_filter = msgspec.structs.replace(call_filter, until=until)
-    return Export(services, call_filter, vendor=principal_of(request).role != "app")
+    return Export(services, call_filter, layout, form, vendor=principal_of(request).role != "app")
+
+
+async def sent(request: AnyRequest, export: Export) -> ASGIApp:
+    """A file, while it is made."""
+    stream = await export.open()
+    count_response(request.scope, 200)
+    headers = {**_attachment(f"{export.layout.name}.{export.form}"), POSITION: str(export.call_filter.until)}
+    response: Response[Any] = Stream(stream, media_type=MEDIA_TYPES[export.form], headers=headers)
+    return response.to_asgi_response(None, request)  # pyright: ignore[reportUnknownMemberType]
 
 
 @get(
     "/v1/model-calls.csv",
     **documented(
-        READERS, "Export calls", query=query.ExportParams, responses={200: "text/csv"}, sends=_POSITIONED
+        READERS, "Export calls", query=query.ExportParams, responses={200: "text/csv"}, sends=POSITIONED
     ),
 )  # fmt: skip
 async def export_model_calls(request: AnyRequest) -> ASGIApp:
@@ -50,12 +63,7 @@ async def export_model_calls(request: AnyRequest) -> ASGIApp:
 
     Calls that came after the export began are not in it. Text that a spreadsheet would calculate has a quote in front.
     """
-    export = await _export(request)
-    stream = await export.open()
-    count_response(request.scope, 200)
-    headers = {**_attachment("model-calls"), POSITION: str(export.call_filter.until)}
-    response: Response[Any] = Stream(stream, media_type=CSV, headers=headers)
-    return response.to_asgi_response(None, request)  # pyright: ignore[reportUnknownMemberType]
+    return await sent(request, await _export(request, "csv"))
 
 
 @get(
@@ -64,7 +72,28 @@ async def export_model_calls(request: AnyRequest) -> ASGIApp:
 )
 async def get_export_manifest(request: AnyRequest) -> ASGIApp:
     """Range, position, rows, totals, size and SHA-256 of the file of the same query. Takes as long as the file does."""
-    return json(await (await _export(request)).manifest())
+    return json(await (await _export(request, "csv")).manifest())
+
+
+@get(
+    "/v1/model-calls.parquet",
+    **documented(
+        READERS, "Export calls as Parquet", query=query.ExportParams, responses={200: parquet.MEDIA_TYPE},
+        sends=POSITIONED,
+    ),
+)  # fmt: skip
+async def export_model_calls_parquet(request: AnyRequest) -> ASGIApp:
+    """The same rows with types: costs as exact decimals, times as instants, texts as they are. Needs an extra."""
+    return await sent(request, await _export(request, "parquet"))
+
+
+@get(
+    "/v1/model-calls.parquet/manifest",
+    **documented(READERS, "What a Parquet export holds", query=query.ExportParams, responses={200: ExportManifest}),
+)
+async def get_parquet_manifest(request: AnyRequest) -> ASGIApp:
+    """As of the CSV file; its bytes are those of this version of the service."""
+    return json(await (await _export(request, "parquet")).manifest())
 
 
 @get(
@@ -78,7 +107,7 @@ async def export_model_call_stats(request: AnyRequest) -> ASGIApp:
     found = own_view(principal_of(request), found)
     header = ("start", "end", *asked.group_by, "others", *_MEASURES)
     rows = [_row(bucket, asked.group_by) for bucket in found.buckets]
-    return Answer(csv_text([header, *rows]).encode(), 200, CSV, _attachment("model-call-stats"))
+    return Answer(csv_text([header, *rows]).encode(), 200, MEDIA_TYPES["csv"], _attachment("model-call-stats.csv"))
 
 
 def _row(bucket: StatBucket, group_by: tuple[Any, ...]) -> list[Any]:
@@ -88,7 +117,13 @@ def _row(bucket: StatBucket, group_by: tuple[Any, ...]) -> list[Any]:
 
 
 def _attachment(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
 
 
-ROUTES = (export_model_calls, get_export_manifest, export_model_call_stats)
+ROUTES = (
+    export_model_calls,
+    get_export_manifest,
+    export_model_calls_parquet,
+    get_parquet_manifest,
+    export_model_call_stats,
+)

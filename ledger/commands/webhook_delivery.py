@@ -36,7 +36,7 @@ from schema.webhook import (
     subject_of,
 )
 
-_DEAD = "dead letters"
+_DEAD, _VERSION = "dead letters", "version"
 
 
 class Taken(Struct, frozen=True):
@@ -44,6 +44,7 @@ class Taken(Struct, frozen=True):
 
     row: DeliveryRow
     content: Webhook
+    version: int  # the position of its latest change
     wrapped: WrappedKey | None
     retrying: tuple[int, ...]
 
@@ -75,23 +76,32 @@ def claim(ws: WorkingSet, command: ClaimWebhook) -> Decision:
     if now_us < row.claimed_until_us <= now_us + command.claim_us:  # one further off is of a clock that ran ahead
         return Decision([])
     row = replace(row, claim=row.claim + 1, claimed_until_us=now_us + command.claim_us)
-    return Decision([], report=Taken(row, stand.content, wrapped, retrying), state=[row])
+    return Decision([], report=Taken(row, stand.content, stand.position, wrapped, retrying), state=[row])
 
 
 def _load_row(db: apsw.Connection, ws: WorkingSet, commands: Sequence[Any]) -> None:
     ws.state.load(db, DELIVERIES, [(command.id,) for command in commands])
 
 
+def _load_version(db: apsw.Connection, ws: WorkingSet, id_: str) -> None:
+    stand = catalogue.find(db, WEBHOOK, id_)
+    ws.read[_VERSION, id_] = None if stand is None else stand.position
+
+
 def _load_advance(db: apsw.Connection, ws: WorkingSet, commands: Sequence[AdvanceWebhook]) -> None:
     _load_row(db, ws, commands)
     [command] = commands
+    _load_version(db, ws, command.id)
     query = f"SELECT count(*) FROM {DEAD_LETTERS.name} WHERE webhook = ?"
     ws.read[_DEAD, command.id] = 0 if command.failure is None else db.execute(query, (command.id,)).get
 
 
 @handles(AdvanceWebhook, _load_advance, alone=True)
 def advance(ws: WorkingSet, command: AdvanceWebhook) -> Decision:
-    """Further by what was taken; what failed is due again later, or given up for good after so many attempts."""
+    """Further by what was taken; what failed is due again later, or given up for good after so many attempts.
+
+    A webhook that was changed since it was claimed is let go: what is left is told as it is now, or not at all.
+    """
     row, now_us, failure = ws.state.get(DeliveryRow, command.id), command.received_at_us, command.failure
     if row is None or row.claim != command.claim:
         return Decision([], report=Held(held=False))
@@ -114,7 +124,7 @@ def advance(ws: WorkingSet, command: AdvanceWebhook) -> Decision:
             wait_us = backoff_us(row.attempts, command.jitter_ppm)
             asked_us = min(failure.retry_after_s or 0, BACKOFF_S_MAX) * SECOND_US
             row = replace(row, due_at_us=now_us + max(wait_us, asked_us))
-    elif command.done:
+    elif command.done or ws.read[_VERSION, row.webhook] != command.version:
         row = replace(row, claimed_until_us=0)
     return Decision(events, report=Held(held=row.claimed_until_us > now_us), state=[row, *state])
 
@@ -139,6 +149,8 @@ def _tell(row: DeliveryRow, verb: str, data: Struct, command: Any, events: list[
 def _load_dead(db: apsw.Connection, ws: WorkingSet, commands: Sequence[FinishDead | RetryDead]) -> None:
     _load_row(db, ws, commands)
     ws.state.load(db, DEAD_LETTERS, [(command.id, command.position) for command in commands])
+    for command in commands:
+        _load_version(db, ws, command.id)
 
 
 @handles(FinishDead, _load_dead, alone=True)
@@ -148,13 +160,16 @@ def finish_dead(ws: WorkingSet, command: FinishDead) -> Decision:
     if row is None or dead is None or row.claim != command.claim:
         return Decision([], report=Held(held=False))
     now_us = command.received_at_us
+    held = Held(held=ws.read[_VERSION, row.webhook] == command.version)
+    if not held.held:
+        row = replace(row, claimed_until_us=0)
     if command.error is None:
         done = replace(row, delivered=row.delivered + 1, delivered_at_us=now_us)
-        return Decision([], report=Held(held=True), state=[done, Removed(DEAD_LETTERS, (command.id, command.position))])
+        return Decision([], report=held, state=[done, Removed(DEAD_LETTERS, (command.id, command.position))])
     again = replace(
         dead, attempts=dead.attempts + 1, failed_at_us=now_us, error=command.error[:ERROR_CHARS_MAX], retrying=False
     )  # fmt: skip
-    return Decision([], report=Held(held=True), state=[again])
+    return Decision([], report=held, state=[row, again])
 
 
 @handles(RetryDead, _load_dead, alone=True)
