@@ -71,6 +71,7 @@ class StatParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
     ) = None
     top: Top | None = None
     top_by: Annotated[Ranking, Meta(description="What makes a group one of the top.")] = "calls"
+    percentiles: Annotated[bool, Meta(description="Durations and times to first byte by percentile.")] = True
 
 
 class ErrorParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
@@ -193,6 +194,7 @@ def stat_query(request: Request[Any, Any, Any], params: StatParams) -> StatQuery
         compare=params.compare is not None,
         top=params.top,
         top_by=params.top_by,
+        percentiles=params.percentiles,
     )
 
 

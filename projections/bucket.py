@@ -5,10 +5,11 @@ splits into whole UTC days, whole UTC hours and what remains at the edges.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from msgspec import Struct
 
 from schema.errors import FieldError, InvalidInput
@@ -19,6 +20,8 @@ BUCKETS_MAX = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Range = tuple[int, int]
+Part = tuple[int, int, int]  # a range, after the index of its bucket
+SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?1)) b"
 # Beside its zones a machine may have these: its own clock's, and others that count leap seconds. No other machine need
 # understand by them what this one does, so nothing that is stored may be cut by them.
 _OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
@@ -27,9 +30,9 @@ _OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
 class Segments(Struct):
     """Half-open ranges, each with the index of its bucket."""
 
-    days: list[tuple[int, int, int]]
-    hours: list[tuple[int, int, int]]
-    edges: list[tuple[int, int, int]]
+    days: list[Part]
+    hours: list[Part]
+    edges: list[Part]
 
 
 def zone(name: str) -> ZoneInfo:
@@ -157,7 +160,12 @@ def _split(found: Segments, index: int, start: int, end: int, *, days: bool) -> 
     )
 
 
-def exploded(ranges: list[tuple[int, int, int]], bucket_us: int) -> Iterator[tuple[int, int, int]]:
+def segments_json(parts: Sequence[Part]) -> str:
+    """What the table SEGMENTS is made of."""
+    return msgspec.json.encode(parts).decode()
+
+
+def exploded(ranges: list[Part], bucket_us: int) -> Iterator[Part]:
     """The same ranges, one a bucket: so that a filter can be sought in each."""
     for index, low, high in ranges:
         for start in range(low, high, bucket_us):

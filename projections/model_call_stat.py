@@ -120,14 +120,14 @@ FROM_CALLS = {
     "unpriced_calls": "(cost_e10 IS NULL)",
 }
 # Rows of calls that came whole, as they came: a started call's latest event is never its first once it has ended.
-_AS_RECORDED = "event_position = position AND times_out_at_us IS NULL AND revision = 0"
+AS_RECORDED = "event_position = position AND times_out_at_us IS NULL AND revision = 0"
 
 
 def _calls(table: str) -> str:
     """The rows of calls at positions after ?1 and up to ?2 that came whole, in the columns of deltas."""
     taken = {"part": f"position >> {PART_BITS}", "correction": "0", **FROM_CALLS}
     columns = ", ".join(f"{taken[c]} AS {c}" if c in taken else c for c in _SUMMED)
-    return f"(SELECT {columns} FROM {table} WHERE position > ?1 AND position <= ?2 AND {_AS_RECORDED})"
+    return f"(SELECT {columns} FROM {table} WHERE position > ?1 AND position <= ?2 AND {AS_RECORDED})"
 
 
 def _laid_down(table: str) -> str:

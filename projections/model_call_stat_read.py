@@ -1,21 +1,33 @@
 """Statistics: sums over roll-ups for whole hours and days, over calls only at the cut edges of the range."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import apsw
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
+from projections.bucket import (
+    SEGMENTS,
+    Range,
+    Segments,
+    buckets,
+    exploded,
+    segments,
+    segments_json,
+    widened,
+    zone,
+)
 from projections.bulk import Value
 from projections.call_filter import FINISHED, Condition, all_of, conditions, dimension_ids, id_names, sources
+from projections.histogram import RELATIVE_ERROR
+from projections.model_call_latency_read import Latencies, read_latencies
 from projections.model_call_stat import DIMENSIONS, FROM_CALLS, MEASURES, ROLLUPS, Rollup, tail
 from projections.model_call_stat_top import OTHERS, Cell, Sums, merged
 from schema.errors import FieldError, InvalidInput
-from schema.model_call_query import Dimension, StatBucket, StatQuery, Stats, StatTotals
+from schema.model_call_query import Dimension, Percentiles, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
 from schema.times import DAY_US, HOUR_US, format_time
 
@@ -27,31 +39,40 @@ _CREDIT_E10 = 10**COST_DECIMALS
 
 Rows = list[tuple[int, ...]]
 
-_SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
 
+def read_stats(db: apsw.Connection, query: StatQuery, *, histograms: bool = True) -> Stats:
+    """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds.
 
-def read_stats(db: apsw.Connection, query: StatQuery) -> Stats:
-    """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds."""
+    `histograms`: whether those are up to date; if not, percentiles are counted from calls.
+    """
     tz = zone(query.timezone)
     dimensions = dimension_ids(db, query.filter)
     extent = _extent(db, query, tz, dimensions)
     ranges = buckets(*extent, query.granularity, tz)
     cells = {} if dimensions is None else _cells(db, query, ranges, dimensions)
-    found = _present(db, query, ranges, cells)
+    latencies = read_latencies(db, query, ranges, dimensions, folded=histograms) if query.percentiles else None
+    found = _present(db, query, ranges, cells, latencies)
     if query.compare:
-        found.previous = _previous(db, query, extent, dimensions)
+        found.previous = _previous(db, query, extent, dimensions, histograms=histograms)
     return found
 
 
 def _previous(
-    db: apsw.Connection, query: StatQuery, extent: Range, dimensions: dict[Dimension, int] | None
+    db: apsw.Connection,
+    query: StatQuery,
+    extent: Range,
+    dimensions: dict[Dimension, int] | None,
+    *,
+    histograms: bool,
 ) -> StatTotals:
     """The totals of the range of equal length that ends where this one begins."""
     start, end = extent
     whole = msgspec.structs.replace(query, granularity="total", group_by=())
     before = [(start - (end - start), start)] if start < end else []
     cells = {} if dimensions is None else _cells(db, whole, before, dimensions)
-    return _totals(StatTotals, cells.get((0, ()), [0] * (len(MEASURES) + 1)))
+    latencies = read_latencies(db, whole, before, dimensions, folded=histograms) if query.percentiles else None
+    shown = {} if latencies is None else latencies.total()
+    return StatTotals(**_fields(cells.get((0, ()), [0] * (len(MEASURES) + 1)), shown))
 
 
 def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dict[Dimension, int] | None) -> Range:
@@ -159,7 +180,7 @@ def _rollup_rows(
         zeros.append(("correction = 0", ()))
     where, bound = all_of([*zeros, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
     source = f"model_call_stats s ON rollup = {rollup.code} AND {place} WHERE {where}"
-    return _summed(db, query, source, (_json(parts), *bound), {m: m for m in MEASURES})
+    return _summed(db, query, source, (segments_json(parts), *bound), {m: m for m in MEASURES})
 
 
 def _clipped(parts: list[tuple[int, int, int]], low: int, high: int) -> list[tuple[int, int, int]]:
@@ -195,18 +216,14 @@ def _call_rows(
     measures = {m: FROM_CALLS.get(m, m) for m in MEASURES}
     for table, which in sources(query.filter.basis):
         source = f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {which} AND {where}"
-        yield from _summed(db, query, source, (_json(parts), *bound), measures)
-
-
-def _json(parts: Sequence[tuple[int, int, int]]) -> str:
-    return msgspec.json.encode(parts).decode()
+        yield from _summed(db, query, source, (segments_json(parts), *bound), measures)
 
 
 def _summed(
     db: apsw.Connection, query: StatQuery, source: str, bound: tuple[Value, ...], measures: dict[str, str]
 ) -> Rows:
     keys = ", ".join(["i", *query.group_by, "status"])
-    tail = f"FROM {_SEGMENTS} CROSS JOIN {source} GROUP BY {keys}"
+    tail = f"FROM {SEGMENTS} CROSS JOIN {source} GROUP BY {keys}"
     try:
         plain = ", ".join(f"sum({m})" for m in measures.values())
         return cast("Rows", db.execute(f"SELECT {keys}, {plain} {tail}", bound).fetchall())
@@ -223,11 +240,14 @@ def _joined(halves: Sequence[int]) -> Iterator[int]:
     return (high * SPLIT + low for high, low in zip(halves[::2], halves[1::2], strict=True))
 
 
-def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: dict[Cell, Sums]) -> Stats:
+def _present(
+    db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: dict[Cell, Sums], latencies: Latencies | None
+) -> Stats:
     totals = [sum(column) for column in zip(*cells.values(), strict=True)] or [0] * (len(MEASURES) + 1)
     distinct = len({group for _, group in cells})
     if query.top is not None and distinct > query.top:
         cells = merged(cells, query.top, query.top_by)
+        latencies = latencies and latencies.merged({group for _, group in cells})
     groups = {group for _, group in cells} - {OTHERS}
     names = id_names(db, sorted({id_ for group in groups for id_ in group}))
     shown = {group: dict(zip(query.group_by, (names[id_] for id_ in group), strict=True)) for group in groups}
@@ -239,11 +259,18 @@ def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: 
         _fill(cells, len(ranges), order or [()] if not query.group_by else order)
         shown.setdefault((), {})
     rank = {group: n for n, group in enumerate(order)}
-    found = [
-        _bucket(ranges[index], shown[group], cells[index, group], distinct - len(groups) if group == OTHERS else UNSET)
-        for index, group in sorted(cells, key=lambda cell: (cell[0], rank.get(cell[1], 0)))
-    ]
-    return Stats(buckets=found, totals=_totals(StatTotals, totals), groups=UNSET if query.top is None else distinct)
+    found: list[StatBucket] = []
+    for index, group in sorted(cells, key=lambda cell: (cell[0], rank.get(cell[1], 0))):
+        fields = _fields(cells[index, group], {} if latencies is None else latencies.of((index, group)))
+        start, end = map(format_time, ranges[index])
+        others = distinct - len(groups) if group == OTHERS else UNSET
+        found.append(StatBucket(start=start, end=end, group=shown[group], others=others, **fields))
+    return Stats(
+        buckets=found,
+        totals=StatTotals(**_fields(totals, {} if latencies is None else latencies.total())),
+        groups=UNSET if query.top is None else distinct,
+        percentiles=UNSET if latencies is None else Percentiles(source=latencies.source, relative_error=RELATIVE_ERROR),
+    )
 
 
 def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ...]]) -> None:
@@ -254,23 +281,18 @@ def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ..
             cells.setdefault((index, group), [0] * (len(MEASURES) + 1))
 
 
-def _bucket(bounds: Range, group: dict[Dimension, str | None], sums: Sums, others: int | UnsetType) -> StatBucket:
-    start, end = bounds
-    fields = msgspec.structs.asdict(_totals(StatTotals, sums))
-    return StatBucket(start=format_time(start), end=format_time(end), group=group, others=others, **fields)
-
-
-def _totals(kind: type[StatTotals], sums: Sums) -> StatTotals:
-    fields = dict(zip(MEASURES, sums, strict=False))
-    seconds_e6 = fields.pop("seconds_e6")
+def _fields(sums: Sums, percentiles: Mapping[str, int | None]) -> dict[str, Any]:
+    """The fields of totals."""
+    fields: dict[str, Any] = dict(zip(MEASURES, sums, strict=False))
     cost_e10 = fields.pop("cost_credits") * _CREDIT_E10 + fields.pop("cost_rest_e10")
     vendor_e10 = fields.pop("vendor_cost_credits") * _CREDIT_E10 + fields.pop("vendor_cost_rest_e10")
-    succeeded = sums[-1]
-    return kind(
-        succeeded=succeeded,
-        failed=sums[0] - succeeded,
-        seconds=format_scaled(seconds_e6, SECONDS_DECIMALS),
-        cost=format_scaled(cost_e10, COST_DECIMALS),
-        vendor_cost=format_scaled(vendor_e10, COST_DECIMALS),
+    seconds_e6, succeeded = fields.pop("seconds_e6"), sums[-1]
+    return {
         **fields,
-    )
+        **percentiles,
+        "succeeded": succeeded,
+        "failed": sums[0] - succeeded,
+        "seconds": format_scaled(seconds_e6, SECONDS_DECIMALS),
+        "cost": format_scaled(cost_e10, COST_DECIMALS),
+        "vendor_cost": format_scaled(vendor_e10, COST_DECIMALS),
+    }

@@ -24,6 +24,7 @@ from projections.model_call_stat import MEASURES
 from schema.model_call_query import CallFilter, Dimension, StatQuery
 from schema.money import SECONDS_DECIMALS, format_scaled, parse_scaled
 from schema.times import DAY_US, HOUR_US, parse_time
+from tests.percentiles import shown_percentiles
 from tests.serving import (
     APP,
     CALLS,
@@ -159,7 +160,12 @@ class Asked:
             {"start": at(starts[n]), "end": at(ends[n]), "group": self._shown(group), **folded(cells[n, group])}
             for n, group in sorted(cells)
         ]
-        return {"buckets": found, "totals": folded(selected)}
+        source = "calls" if self.filters or self.group_by else "histograms"
+        return {
+            "buckets": found,
+            "totals": folded(selected),
+            "percentiles": {"source": source, "relative_error": "0.0078125"},
+        }
 
     def _shown(self, group: tuple[str, ...]) -> dict[str, str | None]:
         return {name: value or None for name, value in zip(self.group_by, group, strict=True)}
@@ -179,6 +185,7 @@ def folded(calls: Sequence[Json]) -> Json:
         "duration_ms_sum": sum(call.get("duration_ms") or 0 for call in calls),
         "ttfb_ms_sum": sum(call.get("ttfb_ms") or 0 for call in calls),
         "ttfb_calls": sum(call.get("ttfb_ms") is not None for call in calls),
+        **shown_percentiles(calls),
     }
 
 
@@ -463,9 +470,10 @@ def test_sums_beyond_64_bits_are_exact(service: Service) -> None:
     db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {copied} FROM {table} ORDER BY rollup, bucket")
     db.execute("UPDATE model_calls SET input_tokens = ?, output_tokens = ?, duration_ms = ?", (huge, huge, huge))
     db.close()
-    rollup = service.get(f"{STATS}?from=2026-11-22T00:00:00Z&to=2026-11-23T00:00:00Z").json()["totals"]
+    sums = "&percentiles=false"  # no bin is that high
+    rollup = service.get(f"{STATS}?from=2026-11-22T00:00:00Z&to=2026-11-23T00:00:00Z{sums}").json()["totals"]
     assert (rollup["input_tokens"], rollup["duration_ms_sum"]) == (2 * huge, 2 * huge)
-    edge = service.get(f"{STATS}?from=2026-11-22T10:00:00.1Z&to=2026-11-22T10:00:00.2Z").json()["totals"]
+    edge = service.get(f"{STATS}?from=2026-11-22T10:00:00.1Z&to=2026-11-22T10:00:00.2Z{sums}").json()["totals"]
     assert (edge["input_tokens"], edge["output_tokens"], edge["duration_ms_sum"]) == (2 * huge, 2 * huge, 2 * huge)
     assert (edge["calls"], edge["ttfb_calls"], edge["ttfb_ms_sum"]) == (2, 1, 1)
 

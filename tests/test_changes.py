@@ -11,15 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import journal, rebuild
+from ledger import journal, reads, rebuild
 from ledger.database import open_writer
 from ledger.decision import Command
 from projections import model_call_stat
 from projections.engine import Engine, registry
 from schema.correction import Basis
-from schema.model_call_query import CallFilter, Dimension, Granularity, StatQuery
+from schema.model_call_query import CallFilter, Dimension, Granularity, Percentiles, StatQuery
 from schema.times import format_time
-from tests.changes import FROM_US, TO_US, Plain, a_rate, advance, correction, fold, listed, rerate, revert, statistics
+from tests.changes import (
+    BUCKETS,
+    FROM_US,
+    TO_US,
+    Plain,
+    a_rate,
+    advance,
+    correction,
+    fold,
+    listed,
+    rerate,
+    revert,
+    statistics,
+)
 from tests.histories import (
     DAY_US,
     HOUR_US,
@@ -38,10 +51,12 @@ from tests.histories import (
     tables,
     write_in_groups,
 )
+from tests.percentiles import ASKED, shown_percentiles
 from tests.strategies import TORTURE_STEPS, apps, examples, group_sizes, ids, optional, statuses, tails
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+NAMES = [f"{measure}_p{per_cent}" for measure, asked in ASKED.items() for per_cent in asked]
 GROUPS: tuple[tuple[Dimension, ...], ...] = (
     (), ("app",), ("user_id",), ("provider", "model"), ("type",), ("status",), ("credential_id",),
 )  # fmt: skip
@@ -56,7 +71,7 @@ fields = st.fixed_dictionaries(
     optional={
         "model": models, "type": st.sampled_from(("chat_completion", "embedding")),
         "user_id": optional(st.sampled_from(("u-1", "u-2"))), "credential_id": optional(st.just("k")),
-        "duration_ms": optional(st.integers(0, 99)), "ttfb_ms": optional(st.integers(0, 99)),
+        "duration_ms": optional(st.integers(0, 99) | st.integers(0, 10**12)), "ttfb_ms": optional(st.integers(0, 99)),
     },
 )  # fmt: skip
 prices = st.sampled_from(("0.5", "0.0000000001", "3"))
@@ -156,6 +171,31 @@ def check_sums(db: apsw.Connection, plain: Plain) -> None:
         assert statistics(db, StatQuery(filter=cut)) == fold(within, (), 0)
 
 
+def check_percentiles(db: apsw.Connection, plain: Plain) -> None:
+    """From histograms, and from the calls themselves, as sorting says; also where the range cuts an hour."""
+    for basis, granularity in product(BASES, GRANULARITIES):
+        letters = BUCKETS[granularity]
+        buckets: dict[str, list[Fields]] = {}
+        for each in plain.calls(basis):
+            buckets.setdefault(each.fields["started_at"][:letters], []).append(each.fields)
+        expected = {start: shown_percentiles(calls) for start, calls in buckets.items()}
+        for by_calls in (False, True):
+            call_filter = CallFilter(basis=basis, until=10**9 if by_calls else None)
+            query = StatQuery(filter=call_filter, granularity=granularity, percentiles=True)
+            found = reads.model_call_stats(db, query)
+            assert isinstance(found.percentiles, Percentiles)
+            assert found.percentiles.source == ("calls" if by_calls else "histograms")
+            shown = {each.start[:letters]: {name: getattr(each, name) for name in NAMES} for each in found.buckets}
+            assert shown == expected, (basis, granularity, by_calls)
+            assert {name: getattr(found.totals, name) for name in NAMES} == shown_percentiles(
+                [fields for calls in buckets.values() for fields in calls]
+            )
+    cut = CallFilter(from_us=NOON_US - HOUR_US + 1, to_us=NOON_US)
+    within = [c.fields for c in plain.calls("corrected") if c.fields["started_at"] == format_time(NOON_US - 1)]
+    totals = reads.model_call_stats(db, StatQuery(filter=cut, percentiles=True)).totals
+    assert {name: getattr(totals, name) for name in NAMES} == shown_percentiles(within)
+
+
 def check(steps: list[Step], sizes: list[int], tail: int) -> None:
     history = History(steps)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as one, TemporaryDirectory() as two:
@@ -167,6 +207,7 @@ def check(steps: list[Step], sizes: list[int], tail: int) -> None:
             write_in_groups(other, history.commands, [1])
             with reading(book.path) as db, reading(other.path) as second:
                 check_sums(db, history.plain)
+                check_percentiles(db, history.plain)
                 events, live = journal.read(db, 0, 10**6), tables(db)
                 assert (entries(second), tables(second)) == (entries(db), live)
             for size in {1, sizes[0], len(events)} if events else ():

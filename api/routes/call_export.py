@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, get
 from litestar.response import Response, Stream
 from litestar.types import ASGIApp
+from msgspec import UNSET
 
 from api import parquet, query
 from api.auth import READERS, principal_of
@@ -111,7 +112,8 @@ async def export_model_call_stats(request: AnyRequest) -> ASGIApp:
 
 def _row(bucket: StatBucket, group_by: tuple[Any, ...]) -> list[Any]:
     group = (bucket.group.get(name) for name in group_by)
-    return [bucket.start, bucket.end, *group, bucket.others or 0, *(getattr(bucket, name) for name in _MEASURES)]
+    values = (getattr(bucket, name) for name in _MEASURES)
+    return [bucket.start, bucket.end, *group, bucket.others or 0, *(None if v is UNSET else v for v in values)]
 
 
 def _attachment(name: str) -> dict[str, str]:
