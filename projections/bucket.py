@@ -1,7 +1,8 @@
 """Buckets of time in a zone, as UTC microseconds, and what they are made of.
 
 Hours, days and months of the zone, cut at the range's edges; a clock hour that repeats is two buckets. Each bucket
-splits into whole UTC days, whole UTC hours and what remains at the edges.
+splits into whole UTC days, whole UTC quarters of an hour and what remains at the edges: which is nothing where the
+range has none, because every zone is off UTC by quarters of an hour. (Before 1972 some were off by seconds.)
 """
 
 import re
@@ -14,7 +15,7 @@ from msgspec import Struct
 
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Granularity
-from schema.times import DAY_US, HOUR_US, SECOND_US
+from schema.times import DAY_US, HOUR_US, QUARTER_US, SECOND_US
 
 BUCKETS_MAX = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,7 +32,7 @@ class Segments(Struct):
     """Half-open ranges, each with the index of its bucket."""
 
     days: list[Part]
-    hours: list[Part]
+    quarters: list[Part]
     edges: list[Part]
 
 
@@ -145,18 +146,18 @@ def segments(ranges: list[Range], *, days: bool) -> Segments:
 
 
 def _split(found: Segments, index: int, start: int, end: int, *, days: bool) -> None:
-    first_hour, last_hour = -(-start // HOUR_US) * HOUR_US, end // HOUR_US * HOUR_US
-    if first_hour >= last_hour:
+    first_quarter, last_quarter = -(-start // QUARTER_US) * QUARTER_US, end // QUARTER_US * QUARTER_US
+    if first_quarter >= last_quarter:
         found.edges.append((index, start, end))
         return
-    found.edges.extend((index, low, high) for low, high in ((start, first_hour), (last_hour, end)) if low < high)
-    first_day, last_day = -(-first_hour // DAY_US) * DAY_US, last_hour // DAY_US * DAY_US
+    found.edges.extend((index, low, high) for low, high in ((start, first_quarter), (last_quarter, end)) if low < high)
+    first_day, last_day = -(-first_quarter // DAY_US) * DAY_US, last_quarter // DAY_US * DAY_US
     if not days or first_day >= last_day:
-        found.hours.append((index, first_hour, last_hour))
+        found.quarters.append((index, first_quarter, last_quarter))
         return
     found.days.append((index, first_day, last_day))
-    found.hours.extend(
-        (index, low, high) for low, high in ((first_hour, first_day), (last_day, last_hour)) if low < high
+    found.quarters.extend(
+        (index, low, high) for low, high in ((first_quarter, first_day), (last_day, last_quarter)) if low < high
     )
 
 

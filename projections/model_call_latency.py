@@ -1,4 +1,4 @@
-"""Histograms of durations and times to first byte by hour and day, of which percentiles are read.
+"""Histograms of durations and times to first byte by quarter of an hour and day, of which percentiles are read.
 
 Like statistics they are folded a stretch at a time, and a read adds what is not folded yet: so a group of calls pays
 nothing, and a stretch touches its few cells once. Where folds happen depends on positions alone. What a call that came
@@ -24,7 +24,7 @@ from projections.projection import Projection, Table, Target
 from schema.correction import Counted, ModelCallCorrected, ModelCallVoided
 from schema.entry import Recorded
 from schema.model_call import FINISHED, ModelCallFinished, ModelCallRecorded
-from schema.times import DAY_US, HOUR_US, parse_time
+from schema.times import DAY_US, QUARTER_US, parse_time
 
 MEASURES = ("duration_ms", "ttfb_ms")
 BILLED, ADDED, TAKEN = PARTS = (0, 1, 2)
@@ -91,9 +91,9 @@ def _fold(target: Target, stretch: tuple[int, int]) -> None:
     """Add what lies after one position and up to another to the cells."""
     cells: defaultdict[Cell, Pair] = defaultdict(lambda: (0, 0))
     for source, part in sources(target):
-        for hour, pair in hours(target.db, source, stretch).items():
-            for size in (HOUR_US, DAY_US):
-                cell = (size, hour // size * size, part)
+        for quarter, pair in quarters(target.db, source, stretch).items():
+            for size in (QUARTER_US, DAY_US):
+                cell = (size, quarter // size * size, part)
                 cells[cell] = _sum(cells[cell], pair)
     table = target.table("model_call_latencies")
     for cell in cells:
@@ -104,26 +104,26 @@ def _fold(target: Target, stretch: tuple[int, int]) -> None:
     target.db.execute(f"DELETE FROM {target.table(DELTAS)} WHERE position <= ?", (stretch[1],))
 
 
-def hours(db: apsw.Connection, source: str, stretch: tuple[int, int]) -> dict[int, Pair]:
-    """The histograms of a source's calls by the hour of their start.
+def quarters(db: apsw.Connection, source: str, stretch: tuple[int, int]) -> dict[int, Pair]:
+    """The histograms of a source's calls by the quarter of an hour of their start.
 
     Counted outside SQLite, whose GROUP BY sorts and takes twice as long; no step of it is Python's own a call.
     """
-    # Counted from the first one's hour, keys are small, and small integers cost half.
-    first = (db.execute(f"SELECT started_at_us FROM {source} LIMIT 1", stretch).get or 0) // HOUR_US
-    keyed = (f"(started_at_us / {HOUR_US} - ?3 << {_BIN_BITS}) | {bin_sql(measure)}" for measure in MEASURES)
+    # Counted from the first one's quarter, keys are small, and small integers cost half.
+    first = (db.execute(f"SELECT started_at_us FROM {source} LIMIT 1", stretch).get or 0) // QUARTER_US
+    keyed = (f"(started_at_us / {QUARTER_US} - ?3 << {_BIN_BITS}) | {bin_sql(measure)}" for measure in MEASURES)
     rows = cast("list[Pair]", db.execute(f"SELECT {', '.join(keyed)} FROM {source}", (*stretch, first)).fetchall())
-    durations, ttfbs = [_by_hour(Counter(column), first) for column in zip(*rows, strict=True)] or [{}, {}]
-    return {hour: (durations.get(hour, 0), ttfbs.get(hour, 0)) for hour in {**durations, **ttfbs}}
+    durations, ttfbs = [_by_quarter(Counter(column), first) for column in zip(*rows, strict=True)] or [{}, {}]
+    return {quarter: (durations.get(quarter, 0), ttfbs.get(quarter, 0)) for quarter in {**durations, **ttfbs}}
 
 
-def _by_hour(counts: Counter[int | None], first: int) -> dict[int, Histogram]:
-    """Counts by hour and bin as a histogram an hour."""
+def _by_quarter(counts: Counter[int | None], first: int) -> dict[int, Histogram]:
+    """Counts by quarter and bin as a histogram a quarter."""
     found: defaultdict[int, dict[int, int]] = defaultdict(dict)
     for key, count in counts.items():
         if key is not None:  # a call without this measure
             found[key >> _BIN_BITS][key & _BIN] = count
-    return {(first + hour) * HOUR_US: of_counts(bins) for hour, bins in found.items()}
+    return {(first + quarter) * QUARTER_US: of_counts(bins) for quarter, bins in found.items()}
 
 
 def _sum(one: Pair, other: Pair) -> Pair:

@@ -1,4 +1,4 @@
-"""The histograms of a statistic's cells: from hours and days where it is of all calls, else from bounded many calls."""
+"""The histograms of a statistic's cells: kept ones where it is of all calls, else from bounded many calls."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -12,11 +12,11 @@ from projections.bucket import SEGMENTS, Part, Range, segments, segments_json
 from projections.bulk import Value
 from projections.call_filter import FINISHED, all_of, conditions, sources
 from projections.histogram import Histogram, bin_sql, of_counts, percentiles, unpack
-from projections.model_call_latency import BILLED, MEASURES, TAKEN, hours, tail
+from projections.model_call_latency import BILLED, MEASURES, TAKEN, quarters, tail
 from projections.model_call_stat_top import OTHERS, Cell
 from schema.correction import Basis
 from schema.model_call_query import Dimension, PercentileSource, StatQuery
-from schema.times import DAY_US, HOUR_US
+from schema.times import DAY_US, QUARTER_US
 
 CALLS_MAX = 100_000
 
@@ -67,7 +67,7 @@ def read_latencies(
     *,
     folded: bool,
 ) -> Latencies:
-    """The histograms of a query's cells; `folded`: whether those by hour and day are up to date."""
+    """The histograms of a query's cells; `folded`: whether those by quarter and day are up to date."""
     if dimensions is None:  # a name that no call has
         return Latencies({}, "calls")
     every = [(index, *bounds) for index, bounds in enumerate(ranges)]
@@ -79,8 +79,8 @@ def read_latencies(
     if edges is None:
         return Latencies({}, None)
     found = defaultdict[Cell, Pair](lambda: (0, 0), edges)
-    _add_folded(db, query.filter.basis, {HOUR_US: parts.hours, DAY_US: parts.days}, found)
-    _add_tail(db, query.filter.basis, sorted(parts.hours + parts.days, key=lambda part: part[1]), found)
+    _add_folded(db, query.filter.basis, {QUARTER_US: parts.quarters, DAY_US: parts.days}, found)
+    _add_tail(db, query.filter.basis, sorted(parts.quarters + parts.days, key=lambda part: part[1]), found)
     return Latencies(dict(found), "histograms")
 
 
@@ -105,9 +105,9 @@ def _add_tail(db: apsw.Connection, basis: Basis, parts: list[Part], found: defau
     for source, part in sources_:
         if basis == "billed" and part != BILLED:
             continue
-        for hour, pair in hours(db, source, stretch).items():
-            at = bisect_right(lows, hour) - 1
-            if at >= 0 and hour < parts[at][2]:
+        for quarter, pair in quarters(db, source, stretch).items():
+            at = bisect_right(lows, quarter) - 1
+            if at >= 0 and quarter < parts[at][2]:
                 _add(found, parts[at][0], part, pair)
 
 

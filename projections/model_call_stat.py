@@ -39,7 +39,7 @@ from schema.model_call import (
     Rating,
 )
 from schema.money import COST_DECIMALS
-from schema.times import DAY_US, HOUR_US, parse_time
+from schema.times import DAY_US, QUARTER_US, parse_time
 
 PART_BITS = 22
 TAIL_EVENTS = 4_096
@@ -73,15 +73,15 @@ def _rollup(code: int, bucket_us: int, *dimensions: str) -> Rollup:
 
 # Narrowest first: a query takes the first that has its dimensions.
 ROLLUPS = (
-    _rollup(0, HOUR_US),
+    _rollup(0, QUARTER_US),
     _rollup(1, DAY_US),
-    _rollup(2, HOUR_US, "app"),
+    _rollup(2, QUARTER_US, "app"),
     _rollup(3, DAY_US, "app"),
-    _rollup(4, HOUR_US, "provider", "model"),
+    _rollup(4, QUARTER_US, "provider", "model"),
     _rollup(5, DAY_US, "provider", "model"),
-    _rollup(6, HOUR_US, "app", "provider", "model", "credential_id"),
+    _rollup(6, QUARTER_US, "app", "provider", "model", "credential_id"),
     _rollup(7, DAY_US, "app", "provider", "model", "credential_id"),
-    _rollup(8, HOUR_US, "user_id", "app", "provider", "model", "credential_id"),
+    _rollup(8, QUARTER_US, "user_id", "app", "provider", "model", "credential_id"),
 )
 
 BY_USER = ROLLUPS[-1]
@@ -173,18 +173,18 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
 
 @lru_cache(maxsize=64)
 def _inline(suffix: str, source: str) -> str:
-    """The upsert of the roll-ups that are kept up with every group: the days are added up from the hours."""
-    hours, days = INLINE
-    keys, sums = ", ".join(_ALWAYS), ", ".join(f"sum({m}) AS {m}" for m in MEASURES)
+    """The upsert of the roll-ups that are kept up with every group: days are added up from quarters of hours."""
+    quarters, days = INLINE
+    keys, summed = ", ".join(_ALWAYS), ", ".join(f"sum({m}) AS {m}" for m in MEASURES)
     shown = ", ".join(d if d in _ALWAYS else "0" for d in DIMENSIONS)
-    hour, day = f"started_at_us / {HOUR_US} * {HOUR_US}", f"bucket / {DAY_US} * {DAY_US}"
+    quarter, day = f"started_at_us / {QUARTER_US} * {QUARTER_US}", f"bucket / {DAY_US} * {DAY_US}"
     return (
         f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(MEASURES)}) "
-        f"WITH hours AS MATERIALIZED (SELECT {hour} AS bucket, {keys}, part, correction, {sums} "
+        f"WITH quarters AS MATERIALIZED (SELECT {quarter} AS bucket, {keys}, part, correction, {summed} "
         f"FROM {source} GROUP BY 1, {keys}, part, correction) "
-        f"SELECT * FROM (SELECT {hours.code}, bucket, {shown}, part, correction, {', '.join(MEASURES)} FROM hours "
-        f"UNION ALL SELECT {days.code}, {day}, {shown}, part, correction, {', '.join(f'sum({m})' for m in MEASURES)} "
-        f"FROM hours GROUP BY 2, {keys}, part, correction) WHERE true {_adding(MEASURES)}"
+        f"SELECT * FROM (SELECT {quarters.code}, bucket, {shown}, part, correction, {', '.join(MEASURES)} "
+        f"FROM quarters UNION ALL SELECT {days.code}, {day}, {shown}, part, correction, {summed} "
+        f"FROM quarters GROUP BY 2, {keys}, part, correction) WHERE true {_adding(MEASURES)}"
     )
 
 
@@ -221,7 +221,7 @@ def _by_user(suffix: str, source: str, used: tuple[str, ...]) -> str:
     columns = [*DIMENSIONS, "part", "correction", *used]
     return (
         f"INSERT INTO model_call_stats{suffix} (rollup, bucket, {', '.join(columns)}) "
-        f"SELECT {BY_USER.code}, started_at_us / {HOUR_US} * {HOUR_US}, {', '.join(columns)} "
+        f"SELECT {BY_USER.code}, started_at_us / {QUARTER_US} * {QUARTER_US}, {', '.join(columns)} "
         f"FROM {source} WHERE true {_adding(used)}"
     )
 
@@ -233,10 +233,10 @@ def _adding(measures: Sequence[str]) -> str:
 @lru_cache(maxsize=64)
 def _sum_out_users(source: str) -> str:
     kept = [dimension for dimension in DIMENSIONS if dimension != "user_id"]
-    hour = f"started_at_us / {HOUR_US} * {HOUR_US}"
+    quarter = f"started_at_us / {QUARTER_US} * {QUARTER_US}"
     return (
         f"INSERT INTO temp.{_CELLS} (started_at_us, part, correction, {', '.join([*kept, *MEASURES])}) "
-        f"SELECT {hour}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
+        f"SELECT {quarter}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
         f"FROM {source} GROUP BY 1, 2, 3, {', '.join(kept)}"
     )
 
@@ -317,7 +317,7 @@ def _changes(
 
 PROJECTION = Projection(
     name="model_call_stats",
-    version=3,
+    version=4,
     tables=(
         Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
         Table(

@@ -1,4 +1,4 @@
-"""Statistics: sums over roll-ups for whole hours and days, over calls only at the cut edges of the range."""
+"""Statistics: sums over roll-ups for whole days and quarters of hours, over calls at the cut edges of the range."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from projections.model_call_stat_top import OTHERS, Cell, Sums, merged
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, Percentiles, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
-from schema.times import DAY_US, HOUR_US, format_time
+from schema.times import DAY_US, QUARTER_US, format_time
 
 CELLS_MAX = 100_000
 SEEKS_MAX = 200_000
@@ -138,21 +138,21 @@ def _rows(
         yield from _call_rows(db, query, whole, dimensions)
         return
     wanted = frozenset({*query.group_by, *dimensions})
-    hourly, daily = _narrowest(HOUR_US, wanted), _narrowest(DAY_US, wanted)
+    quarterly, daily = _narrowest(QUARTER_US, wanted), _narrowest(DAY_US, wanted)
     found = segments(ranges, days=daily is not None)
     yield from _call_rows(db, query, found.edges, dimensions)
-    for rollup, parts in _sources(hourly, daily, found):
+    for rollup, parts in _sources(quarterly, daily, found):
         yield from _rollup_rows(db, query, rollup, parts, dimensions)
-    if hourly is not None and not hourly.inline:
-        parts = sorted(found.hours + found.days, key=lambda part: part[1])
+    if quarterly is not None and not quarterly.inline:
+        parts = sorted(found.quarters + found.days, key=lambda part: part[1])
         yield from _tail_rows(db, query, parts, dimensions)
 
 
 def _sources(
-    hourly: Rollup | None, daily: Rollup | None, found: Segments
+    quarterly: Rollup | None, daily: Rollup | None, found: Segments
 ) -> Iterator[tuple[Rollup, list[tuple[int, int, int]]]]:
-    if hourly is not None and found.hours:
-        yield hourly, found.hours
+    if quarterly is not None and found.quarters:
+        yield quarterly, found.quarters
     if daily is not None and found.days:
         yield daily, found.days
 
@@ -191,14 +191,14 @@ def _clipped(parts: list[tuple[int, int, int]], low: int, high: int) -> list[tup
 def _tail_rows(
     db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
 ) -> Iterator[tuple[int, ...]]:
-    """What the cells do not hold yet: a bounded number of calls and changes, summed by hour."""
+    """What the cells do not hold yet: a bounded number of calls and changes, summed by quarter-hour."""
     billed: list[Condition] = [("correction = 0", ())] if query.filter.basis == "billed" else []
     where, bound = all_of([*billed, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
-    keys = ", ".join(["hour", *query.group_by, "status"])
+    keys = ", ".join(["quarter", *query.group_by, "status"])
     sums = ", ".join(f"sum({m})" for m in MEASURES)
-    hour = f"started_at_us / {HOUR_US} * {HOUR_US} AS hour"
+    quarter = f"started_at_us / {QUARTER_US} * {QUARTER_US} AS quarter"
     found, stretch = tail(db)
-    shown = keys.replace("hour", hour, 1)
+    shown = keys.replace("quarter", quarter, 1)
     sql = " UNION ALL ".join(f"SELECT {shown}, {sums} FROM {source} WHERE {where} GROUP BY {keys}" for source in found)
     lows = [low for _, low, _ in parts]
     for started, *row in cast("Rows", db.execute(sql, (*stretch, *bound * len(found)))):

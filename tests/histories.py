@@ -44,6 +44,7 @@ ACTOR = "key:test"
 NOON_US = parse_time("2026-11-22T12:00:00Z")
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
+QUARTER_US = 15 * MINUTE_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
@@ -276,15 +277,15 @@ MEASURES = (
     "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls",
 )  # fmt: skip
 ROLLUPS: dict[int, tuple[int, tuple[str, ...]]] = {
-    0: (HOUR_US, ()),
+    0: (QUARTER_US, ()),
     1: (DAY_US, ()),
-    2: (HOUR_US, ("app",)),
+    2: (QUARTER_US, ("app",)),
     3: (DAY_US, ("app",)),
-    4: (HOUR_US, ("provider", "model")),
+    4: (QUARTER_US, ("provider", "model")),
     5: (DAY_US, ("provider", "model")),
-    6: (HOUR_US, ("app", "provider", "model", "credential_id")),
+    6: (QUARTER_US, ("app", "provider", "model", "credential_id")),
     7: (DAY_US, ("app", "provider", "model", "credential_id")),
-    8: (HOUR_US, ("user_id", "app", "provider", "model", "credential_id")),
+    8: (QUARTER_US, ("user_id", "app", "provider", "model", "credential_id")),
 }
 
 

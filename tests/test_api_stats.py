@@ -5,7 +5,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from projections.model_call_list import NEWEST, list_calls
 from projections.model_call_stat import MEASURES
 from schema.model_call_query import CallFilter, Dimension, StatQuery
 from schema.money import SECONDS_DECIMALS, format_scaled, parse_scaled
-from schema.times import DAY_US, HOUR_US, parse_time
+from schema.times import DAY_US, HOUR_US, QUARTER_US, parse_time
 from tests.percentiles import shown_percentiles
 from tests.serving import (
     APP,
@@ -43,7 +43,6 @@ from tests.serving import (
 
 STATS = "/v1/model-call-stats"
 SEED = 20261122
-QUARTER_US = 900_000_000
 DIMENSIONS: tuple[Dimension, ...] = ("app", "user_id", "provider", "model", "type", "status", "credential_id")
 QUANTITIES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images")
 SUMS = ("calls", "succeeded", "failed", *QUANTITIES, "unpriced_calls", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls")
@@ -249,6 +248,18 @@ def test_statistics_equal_a_fold_by_hand(recorded: tuple[Service, list[Json]], s
         response = service.get(f"{STATS}?{asked.query()}", "dashboard")
         assert response.status_code == 200, (seed, n, asked, response.text)
         assert response.json() == asked.answer(calls), (seed, n, asked)
+
+
+@pytest.mark.parametrize("timezone", ZONES)
+def test_each_zone_equals_a_fold_by_hand(recorded: tuple[Service, list[Json]], timezone: str) -> None:
+    """Off UTC by halves and quarters of an hour, and around the days on which clocks are set."""
+    service, calls = recorded
+    dice = random.Random(f"{SEED} {timezone}")
+    for n in range(6):
+        asked = replace(random_question(dice), timezone=timezone, granularity=("hour", "day", "month")[n % 3])
+        asked.high_us = min(asked.high_us, asked.low_us + 20 * DAY_US) if n % 3 == 0 else asked.high_us
+        response = service.get(f"{STATS}?{asked.query()}", "dashboard")
+        assert response.json() == asked.answer(calls), (n, asked)
 
 
 @pytest.mark.parametrize("granularity", ["hour", "day", "month", "total"])
@@ -480,7 +491,7 @@ def test_sums_beyond_64_bits_are_exact(service: Service) -> None:
 
 # What an answer costs
 
-DAYS_ASKED = 30
+DAYS_ASKED = 14  # so few that ten thousand calls fill each quarter of an hour's cells
 FIRST_US = NOW_US // DAY_US * DAY_US - DAYS_ASKED * DAY_US
 RANGE = CallFilter(from_us=FIRST_US, to_us=FIRST_US + DAYS_ASKED * DAY_US)
 FEW = 10_000
@@ -492,6 +503,10 @@ QUESTIONS = {
     "days by app": StatQuery(filter=RANGE, granularity="day", group_by=("app",)),
     "hours by model and app": StatQuery(filter=RANGE, granularity="hour", group_by=("app", "model")),
     "Berlin's days": StatQuery(filter=RANGE, granularity="day", timezone="Europe/Berlin"),
+    "Kathmandu's days": StatQuery(filter=RANGE, granularity="day", timezone="Asia/Kathmandu"),
+    "Kathmandu's days by app": StatQuery(filter=RANGE, granularity="day", timezone="Asia/Kathmandu", group_by=("app",)),
+    "Lord Howe's hours": StatQuery(filter=RANGE, granularity="hour", timezone="Australia/Lord_Howe"),
+    "St. John's days": StatQuery(filter=RANGE, granularity="day", timezone="America/St_Johns"),
     "total": StatQuery(filter=RANGE),
 }
 

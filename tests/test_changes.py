@@ -63,7 +63,9 @@ GROUPS: tuple[tuple[Dimension, ...], ...] = (
 ADVANCES = 8  # more batches than a run over so few calls has
 
 models = st.sampled_from(("gpt-4o", "sonnet"))
-starts_us = st.sampled_from((NOON_US, NOON_US - 1, NOON_US - HOUR_US, NOON_US - 30 * DAY_US, NOON_US - 13 * HOUR_US))
+starts_us = st.sampled_from(
+    (NOON_US, NOON_US - 1, NOON_US - 20 * MINUTE_US, NOON_US - HOUR_US, NOON_US - 30 * DAY_US, NOON_US - 13 * HOUR_US)
+)
 tokens = st.integers(0, 9)
 usages = optional(st.fixed_dictionaries({"input_tokens": tokens, "output_tokens": tokens}))
 fields = st.fixed_dictionaries(
