@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Range = tuple[int, int]
 Part = tuple[int, int, int]  # a range, after the index of its bucket
-SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?1)) b"
+SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
 # Beside its zones a machine may have these: its own clock's, and others that count leap seconds. No other machine need
 # understand by them what this one does, so nothing that is stored may be cut by them.
 _OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
