@@ -1,8 +1,8 @@
-"""The histograms of a statistic's cells: kept ones where it is of all calls, else from bounded many calls."""
+"""The histograms of a statistic's cells: kept ones where there are some, else counted from bounded many calls."""
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import apsw
@@ -12,13 +12,13 @@ from projections.bucket import SEGMENTS, Part, Range, segments, segments_json
 from projections.bulk import Value
 from projections.call_filter import FINISHED, all_of, conditions, sources
 from projections.histogram import Histogram, bin_sql, of_counts, percentiles, unpack
-from projections.model_call_latency import BILLED, MEASURES, TAKEN, quarters, tail
-from projections.model_call_stat_top import OTHERS, Cell
-from schema.correction import Basis
+from projections.model_call_latency import BILLED, KINDS, MEASURES, TAKEN, columns, histograms, tail
+from projections.model_call_stat_top import OTHERS, Cell, Group
 from schema.model_call_query import Dimension, PercentileSource, StatQuery
 from schema.times import DAY_US, QUARTER_US
 
 CALLS_MAX = 100_000
+HISTOGRAMS_MAX = 20_000
 
 Pair = tuple[Histogram, Histogram]  # durations, times to first byte
 
@@ -37,7 +37,7 @@ class Latencies(Struct):
         """Those of all cells."""
         return _shown((sum(d for d, _ in self.cells.values()), sum(t for _, t in self.cells.values())))
 
-    def merged(self, kept: set[tuple[int, ...]]) -> "Latencies":
+    def merged(self, kept: set[Group]) -> "Latencies":
         """The same with all groups but some added up as one."""
         found: defaultdict[Cell, Pair] = defaultdict(lambda: (0, 0))
         for (index, group), pair in self.cells.items():
@@ -67,54 +67,73 @@ def read_latencies(
     *,
     folded: bool,
 ) -> Latencies:
-    """The histograms of a query's cells; `folded`: whether those by quarter and day are up to date."""
+    """The histograms of a query's cells; `folded`: whether those that are kept are up to date."""
     if dimensions is None:  # a name that no call has
         return Latencies({}, "calls")
-    every = [(index, *bounds) for index, bounds in enumerate(ranges)]
-    if not folded or query.group_by or dimensions or query.filter.needs_calls():
-        found = _of_calls(db, query, every, dimensions)
-        return Latencies({}, None) if found is None else Latencies(found, "calls")
+    wanted = {*query.group_by, *dimensions}
+    kind = next((n for n, kept in enumerate(KINDS) if wanted.issubset(kept)), None)
+    if kind is None or not folded or query.filter.needs_calls():
+        return _counted_from_calls(db, query, ranges, dimensions)
     parts = segments(list(ranges), days=True)
     edges = _of_calls(db, query, parts.edges, dimensions)
-    if edges is None:
+    kept = _kept(db, query, dimensions, {(kind, QUARTER_US): parts.quarters, (kind, DAY_US): parts.days})
+    if edges is None or kept is None:
         return Latencies({}, None)
     found = defaultdict[Cell, Pair](lambda: (0, 0), edges)
-    _add_folded(db, query.filter.basis, {QUARTER_US: parts.quarters, DAY_US: parts.days}, found)
-    _add_tail(db, query.filter.basis, sorted(parts.quarters + parts.days, key=lambda part: part[1]), found)
+    tail_ = _of_tail(db, query, dimensions, sorted(parts.quarters + parts.days, key=lambda part: part[1]))
+    for cell, part, pair in (*kept, *tail_):
+        sign = -1 if part == TAKEN else 1  # lanes may borrow of each other until everything is added
+        found[cell] = _sum(found[cell], (sign * pair[0], sign * pair[1]))
     return Latencies(dict(found), "histograms")
 
 
-def _add_folded(
-    db: apsw.Connection, basis: Basis, parts: dict[int, list[Part]], found: defaultdict[Cell, Pair]
-) -> None:
-    which = f"AND s.part = {BILLED}" if basis == "billed" else ""
+def _counted_from_calls(
+    db: apsw.Connection, query: StatQuery, ranges: Sequence[Range], dimensions: dict[Dimension, int]
+) -> Latencies:
+    found = _of_calls(db, query, [(index, *bounds) for index, bounds in enumerate(ranges)], dimensions)
+    return Latencies({}, None) if found is None else Latencies(found, "calls")
+
+
+def _kept(
+    db: apsw.Connection,
+    query: StatQuery,
+    dimensions: dict[Dimension, int],
+    wanted: dict[tuple[int, int], list[Part]],
+) -> list[tuple[Cell, int, Pair]] | None:
+    """The cells of a kind and bucket size within parts, each with its part; None if they are too many to add up."""
+    named = [(f"s.{name} = ?", (id_,)) for name, id_ in dimensions.items()]
+    where, bound = all_of([*named, *([(f"s.part = {BILLED}", ())] if query.filter.basis == "billed" else [])])
     sql = (
-        f"SELECT i, part, {', '.join(MEASURES)} FROM {SEGMENTS} CROSS JOIN model_call_latencies s "
-        f"ON s.bucket_us = ?2 AND s.bucket >= b.low AND s.bucket < b.high {which}"
+        f"SELECT {', '.join(['i', 'part', *MEASURES, *query.group_by])} FROM {SEGMENTS} CROSS JOIN "
+        "model_call_latencies s ON s.kind = ? AND s.bucket_us = ? AND s.bucket >= b.low AND s.bucket < b.high "
+        f"WHERE {where} LIMIT ?"
     )
-    for size, within in parts.items():
-        rows = cast("Sequence[tuple[int, int, bytes, bytes]]", db.execute(sql, (segments_json(within), size)))
-        for index, part, durations, ttfbs in rows:
-            _add(found, index, part, (unpack(durations), unpack(ttfbs)))
+    found: list[tuple[Cell, int, Pair]] = []
+    for (kind, size), parts in wanted.items():
+        bindings: tuple[Value, ...] = (segments_json(parts), kind, size, *bound, HISTOGRAMS_MAX + 1 - len(found))
+        rows = cast("Sequence[tuple[int, int, bytes, bytes]]", db.execute(sql, bindings).fetchall())
+        if len(found) + len(rows) > HISTOGRAMS_MAX:
+            return None
+        for index, part, durations, ttfbs, *group in rows:
+            found.append(((index, tuple(cast("list[int]", group))), part, (unpack(durations), unpack(ttfbs))))
+    return found
 
 
-def _add_tail(db: apsw.Connection, basis: Basis, parts: list[Part], found: defaultdict[Cell, Pair]) -> None:
+def _of_tail(
+    db: apsw.Connection, query: StatQuery, dimensions: dict[Dimension, int], parts: list[Part]
+) -> Iterator[tuple[Cell, int, Pair]]:
     """What is not folded yet: a bounded number of calls and changes."""
+    where, bound = all_of([(f"{name} = ?", (id_,)) for name, id_ in dimensions.items()])
     lows = [low for _, low, _ in parts]
     sources_, stretch = tail(db)
     for source, part in sources_:
-        if basis == "billed" and part != BILLED:
+        if query.filter.basis == "billed" and part != BILLED:
             continue
-        for quarter, pair in quarters(db, source, stretch).items():
-            at = bisect_right(lows, quarter) - 1
-            if at >= 0 and quarter < parts[at][2]:
-                _add(found, parts[at][0], part, pair)
-
-
-def _add(found: defaultdict[Cell, Pair], index: int, part: int, pair: Pair) -> None:
-    """Taken from what is there: lanes may borrow of each other until everything is added."""
-    sign = -1 if part == TAKEN else 1
-    found[index, ()] = _sum(found[index, ()], (sign * pair[0], sign * pair[1]))
+        told = columns(db, source, (*stretch, *cast("tuple[int, ...]", bound)), where)
+        for (quarter, *group), pair in histograms(told, query.group_by).items():
+            at = bisect_right(lows, quarter * QUARTER_US) - 1
+            if at >= 0 and quarter * QUARTER_US < parts[at][2]:
+                yield (parts[at][0], tuple(group)), part, pair
 
 
 def _of_calls(

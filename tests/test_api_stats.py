@@ -159,7 +159,9 @@ class Asked:
             {"start": at(starts[n]), "end": at(ends[n]), "group": self._shown(group), **folded(cells[n, group])}
             for n, group in sorted(cells)
         ]
-        source = "calls" if self.filters or self.group_by else "histograms"
+        wanted = {*self.filters, *self.group_by}
+        kept = any(wanted <= kind for kind in ({"app"}, {"provider", "model"}))
+        source = "histograms" if kept else "calls"
         return {
             "buckets": found,
             "totals": folded(selected),

@@ -174,29 +174,44 @@ def check_sums(db: apsw.Connection, plain: Plain) -> None:
         assert statistics(db, StatQuery(filter=cut)) == fold(within, (), 0)
 
 
+KEPT: tuple[tuple[Dimension, ...], ...] = ((), ("app",), ("provider", "model"), ("model",))
+
+
 def check_percentiles(db: apsw.Connection, plain: Plain) -> None:
     """From histograms, and from the calls themselves, as sorting says; also where the range cuts an hour."""
-    for basis, granularity in product(BASES, GRANULARITIES):
-        letters = BUCKETS[granularity]
-        buckets: dict[str, list[Fields]] = {}
-        for each in plain.calls(basis):
-            buckets.setdefault(each.fields["started_at"][:letters], []).append(each.fields)
-        expected = {start: shown_percentiles(calls) for start, calls in buckets.items()}
+    for basis, granularity, group in product(BASES, GRANULARITIES, KEPT):
+        calls = [each.fields for each in plain.calls(basis)]
         for by_calls in (False, True):
             call_filter = CallFilter(basis=basis, until=10**9 if by_calls else None)
-            query = StatQuery(filter=call_filter, granularity=granularity, percentiles=True)
-            found = reads.model_call_stats(db, query)
-            assert isinstance(found.percentiles, Percentiles)
-            assert found.percentiles.source == ("calls" if by_calls else "histograms")
-            shown = {each.start[:letters]: {name: getattr(each, name) for name in NAMES} for each in found.buckets}
-            assert shown == expected, (basis, granularity, by_calls)
-            assert {name: getattr(found.totals, name) for name in NAMES} == shown_percentiles(
-                [fields for calls in buckets.values() for fields in calls]
-            )
+            query = StatQuery(filter=call_filter, granularity=granularity, group_by=group, percentiles=True)
+            check_cells(db, query, calls, "calls" if by_calls else "histograms")
+    for basis, app in product(BASES, ("a", "b")):
+        calls = [each.fields for each in plain.calls(basis) if each.fields["app"] == app]
+        query = StatQuery(filter=CallFilter(basis=basis, app=app), granularity="hour", percentiles=True)
+        check_cells(db, query, calls, None)
     cut = CallFilter(from_us=NOON_US - HOUR_US + 1, to_us=NOON_US)
     within = [c.fields for c in plain.calls("corrected") if c.fields["started_at"] in WITHIN_THE_HOUR]
     totals = reads.model_call_stats(db, StatQuery(filter=cut, percentiles=True)).totals
     assert {name: getattr(totals, name) for name in NAMES} == shown_percentiles(within)
+
+
+def check_cells(db: apsw.Connection, query: StatQuery, calls: list[Fields], source: str | None) -> None:
+    letters = BUCKETS[query.granularity]
+    buckets: dict[tuple[str, ...], list[Fields]] = {}
+    for each in calls:
+        key = (each["started_at"][:letters], *(each[name] or "" for name in query.group_by))
+        buckets.setdefault(key, []).append(each)
+    found = reads.model_call_stats(db, query)
+    assert isinstance(found.percentiles, Percentiles)
+    assert source is None or found.percentiles.source == source
+    shown = {
+        (each.start[:letters], *(each.group[name] or "" for name in query.group_by)): {
+            name: getattr(each, name) for name in NAMES
+        }
+        for each in found.buckets
+    }
+    assert shown == {key: shown_percentiles(cell) for key, cell in buckets.items()}, query
+    assert {name: getattr(found.totals, name) for name in NAMES} == shown_percentiles(calls)
 
 
 def check(steps: list[Step], sizes: list[int], tail: int) -> None:
