@@ -39,11 +39,12 @@ class Rows(Struct, frozen=True):
         self, db: apsw.Connection, shown: str, rest: str = "", bound: tuple[Value, ...] = ()
     ) -> list[tuple[int, ...]]:
         """What SELECT gives of it; `bound` is what `rest` binds, the clauses after FROM."""
-        sql = (
-            "WITH quarters (i, quarter) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each(?)) "
-            f"SELECT {shown} FROM ({self.arms}) {rest}"
-        )
-        return cast("list[tuple[int, ...]]", db.execute(sql, (self.quarters, *self.bound, *bound)).fetchall())
+        return self.run(db, f"SELECT {shown} FROM ({self.arms}) {rest}", (*self.bound, *bound))
+
+    def run(self, db: apsw.Connection, sql: str, bound: tuple[Value, ...]) -> list[tuple[int, ...]]:
+        """What a statement over `arms` gives, which binds all that it has."""
+        head = "WITH quarters (i, quarter) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each(?))"
+        return cast("list[tuple[int, ...]]", db.execute(f"{head} {sql}", (self.quarters, *bound)).fetchall())
 
     def sums(
         self, db: apsw.Connection, keys: str, measures: Sequence[str], rest: str, bound: tuple[Value, ...] = ()

@@ -28,11 +28,15 @@ _CREDIT_E10 = 10**COST_DECIMALS
 
 
 class Found(Struct):
-    """Sums by bucket index and group, over all of them, and how many groups there are in all."""
+    """Sums by bucket index and group, over all of them, and how many groups there are in all.
+
+    `kept`: the groups that are told apart, where not all of them are.
+    """
 
     cells: dict[Cell, Sums]
     totals: Sums
     groups: int
+    kept: list[Group] | None = None
 
 
 def found_of(source: StatSource, query: StatQuery) -> Found:
@@ -45,7 +49,7 @@ def found_of(source: StatSource, query: StatQuery) -> Found:
     cells = _cells(source, query, kept)
     if groups > len(kept):
         cells.update(_remainder(whole, cells))
-    return Found(cells, _added(whole), groups)
+    return Found(cells, _added(whole), groups, kept)
 
 
 def _cells(source: StatSource, query: StatQuery, kept: Sequence[Group] | None = None) -> dict[Cell, Sums]:

@@ -59,13 +59,15 @@ class StatQuery(Struct, frozen=True, kw_only=True):
     top: int | None = None
     top_by: Ranking = "calls"
     percentiles: bool = False
+    distinct: tuple[Dimension, ...] = ()
 
 
 class StatTotals(Struct, kw_only=True):
     """Sums over finished calls. Costs are credits, of the calls that have a price; `unpriced_calls` have none.
 
     `vendor_cost` is of the calls that have one, which may be fewer; it is null for role app. Percentiles are of the
-    calls that tell how long they took, null where none does.
+    calls that tell how long they took, null where none does. `distinct` counts the names that calls have of each
+    dimension asked for.
     """
 
     calls: int
@@ -89,6 +91,7 @@ class StatTotals(Struct, kw_only=True):
     duration_ms_p99: int | UnsetType | None = UNSET
     ttfb_ms_p50: int | UnsetType | None = UNSET
     ttfb_ms_p95: int | UnsetType | None = UNSET
+    distinct: dict[Dimension, int] | UnsetType = UNSET
 
 
 class Percentiles(Struct, kw_only=True):
