@@ -12,6 +12,7 @@ histogram as corrected is the first two without the third.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import cast
 
 import apsw
@@ -30,11 +31,13 @@ from schema.times import DAY_US, QUARTER_US, parse_time
 MEASURES = ("duration_ms", "ttfb_ms")
 DIMENSIONS = ("app", "provider", "model")
 KINDS: tuple[tuple[str, ...], ...] = ((), ("app",), ("provider", "model"))  # which dimensions cells are kept apart by
+OF_ALL, OF_APPS, OF_MODELS = range(len(KINDS))
 BILLED, ADDED, TAKEN = PARTS = (0, 1, 2)
 DELTAS = "model_call_latency_deltas"
 
-Cell = tuple[int, int, int, int, int, int, int]  # kind, size of the bucket, its start, app, provider, model, part
 Pair = tuple[Histogram, Histogram]  # of each measure
+Bins = tuple[dict[int, int], dict[int, int]]  # the same as counts by bin: small where a cell has few calls
+Cell = tuple[int, ...]  # a quarter of an hour, and names
 Column = tuple[int | None, ...]
 
 _STRETCHES = 4
@@ -94,21 +97,43 @@ def _deltas(target: Target, events: Sequence[Recorded]) -> Iterator[tuple[int | 
 
 def _fold(target: Target, stretch: tuple[int, int]) -> None:
     """Add what lies after one position and up to another to the cells."""
-    cells: defaultdict[Cell, Pair] = defaultdict(lambda: (0, 0))
-    for source, part in sources(target):
-        for n, found in enumerate(_of_kinds(columns(target.db, source, stretch))):
-            for (quarter, *named), pair in found.items():
-                app, provider, model = [named[KINDS[n].index(d)] if d in KINDS[n] else 0 for d in DIMENSIONS]
-                for size in (QUARTER_US, DAY_US):
-                    cell = (n, size, quarter * QUARTER_US // size * size, app, provider, model, part)
-                    cells[cell] = _sum(cells[cell], pair)
     table = target.table("model_call_latencies")
-    for cell in cells:
-        cells[cell] = _sum(cells[cell], _stored(target.db, table, cell))
-    rows = [(*cell, *map(pack, pair)) for cell, pair in sorted(cells.items())]
     adding = ", ".join(f"{m} = excluded.{m}" for m in MEASURES)
-    insert(target.db, f"INSERT INTO {table}", rows, f"ON CONFLICT DO UPDATE SET {adding}")
+    for source, part in sources(target):
+        found = columns(target.db, source, stretch)
+        for kind, names in ((OF_APPS, KINDS[OF_APPS]), (OF_MODELS, KINDS[OF_MODELS])):
+            rows: list[tuple[int | bytes, ...]] = []
+            for size, start, named, pair in _cells(bins_of(found, names), in_total=kind == OF_APPS):
+                placed = dict(zip(names, named, strict=False))
+                key = (
+                    kind if named else OF_ALL, size, start,
+                    *(placed.get(dimension, 0) for dimension in DIMENSIONS), part,
+                )  # fmt: skip
+                rows.append((*key, *map(pack, _sum(pair, _stored(target.db, table, key)))))
+            insert(target.db, f"INSERT INTO {table}", rows, f"ON CONFLICT DO UPDATE SET {adding}")
     target.db.execute(f"DELETE FROM {target.table(DELTAS)} WHERE position <= ?", (stretch[1],))
+
+
+def _cells(found: dict[Cell, Bins], *, in_total: bool) -> Iterator[tuple[int, int, Cell, Pair]]:
+    """Bucket size, start, names and histograms of the quarters of hours and of their days; without names in total.
+
+    No more than a day's are held at once, however scattered a stretch is.
+    """
+    in_a_day = DAY_US // QUARTER_US
+    for day, within in groupby(sorted(found), key=lambda cell: cell[0] // in_a_day):
+        added: defaultdict[tuple[int, int, Cell], Pair] = defaultdict(lambda: (0, 0))
+        for quarter, *named in within:
+            names = tuple(named)
+            durations, ttfbs = found[quarter, *names]
+            pair = (of_counts(durations), of_counts(ttfbs))
+            yield QUARTER_US, quarter * QUARTER_US, names, pair
+            of = [(DAY_US, day * DAY_US, names)]
+            if in_total:
+                of += [(QUARTER_US, quarter * QUARTER_US, ()), (DAY_US, day * DAY_US, ())]
+            for key in of:
+                added[key] = _sum(added[key], pair)
+        for key, pair in added.items():
+            yield *key, pair
 
 
 def columns(db: apsw.Connection, source: str, bound: Sequence[int], where: str = "true") -> dict[str, Column]:
@@ -122,43 +147,27 @@ def columns(db: apsw.Connection, source: str, bound: Sequence[int], where: str =
     return dict(zip(("quarter", *DIMENSIONS, *MEASURES), zip(*rows, strict=True), strict=False))
 
 
-def _of_kinds(found: dict[str, Column]) -> Iterator[dict[tuple[int, ...], Pair]]:
-    """The histograms of calls in the order of KINDS: of all calls they are those of apps together."""
-    by_app = histograms(found, ("app",))
-    every: defaultdict[tuple[int, ...], Pair] = defaultdict(lambda: (0, 0))
-    for (quarter, _), pair in by_app.items():
-        every[(quarter,)] = _sum(every[(quarter,)], pair)
-    yield every
-    yield by_app
-    yield histograms(found, ("provider", "model"))
-
-
-def histograms(found: dict[str, Column], shown: Sequence[str]) -> dict[tuple[int, ...], Pair]:
-    """Columns as a pair of histograms by quarter of an hour and these names."""
-    if not found:
-        return {}
-    keys = [found[name] for name in ("quarter", *shown)]
-    durations, ttfbs = [_by_cell(Counter(zip(*keys, found[m], strict=True))) for m in MEASURES]
-    return {cell: (durations.get(cell, 0), ttfbs.get(cell, 0)) for cell in {**durations, **ttfbs}}
-
-
-def _by_cell(counts: Counter[Column]) -> dict[tuple[int, ...], Histogram]:
-    """Counts by cell and bin as a histogram a cell."""
-    found: defaultdict[tuple[int, ...], dict[int, int]] = defaultdict(dict)
-    for key, count in counts.items():
-        bin_ = key[-1]
-        if bin_ is not None:  # a call without this measure
-            found[cast("tuple[int, ...]", key[:-1])][bin_] = count
-    return {cell: of_counts(bins) for cell, bins in found.items()}
+def bins_of(found: dict[str, Column], names: Sequence[str]) -> dict[Cell, Bins]:
+    """How many of columns each bin has, by quarter of an hour and these names."""
+    cells: defaultdict[Cell, Bins] = defaultdict(lambda: ({}, {}))
+    if not found:  # no rows, and so no columns
+        return cells
+    keys = [found[name] for name in ("quarter", *names)]
+    for n, measure in enumerate(MEASURES):
+        counts = cast("Counter[Cell]", Counter(zip(*keys, found[measure], strict=True)))
+        for key, count in counts.items():
+            if key[-1] is not None:  # pyright: ignore[reportUnnecessaryComparison] - a call without this measure
+                cells[key[:-1]][n][key[-1]] = count
+    return cells
 
 
 def _sum(one: Pair, other: Pair) -> Pair:
     return one[0] + other[0], one[1] + other[1]
 
 
-def _stored(db: apsw.Connection, table: str, cell: Cell) -> Pair:
+def _stored(db: apsw.Connection, table: str, key: Sequence[int]) -> Pair:
     sql = f"SELECT {', '.join(MEASURES)} FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in _KEY)}"
-    rows = cast("list[tuple[bytes, bytes]]", db.execute(sql, cell).fetchall())
+    rows = cast("list[tuple[bytes, bytes]]", db.execute(sql, tuple(key)).fetchall())
     return (unpack(rows[0][0]), unpack(rows[0][1])) if rows else (0, 0)
 
 

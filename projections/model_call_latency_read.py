@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import apsw
@@ -11,52 +11,67 @@ from msgspec import Struct
 from projections.bucket import SEGMENTS, Part, Range, segments, segments_json
 from projections.bulk import Value
 from projections.call_filter import FINISHED, all_of, conditions, sources
-from projections.histogram import Histogram, bin_sql, of_counts, percentiles, unpack
-from projections.model_call_latency import BILLED, KINDS, MEASURES, TAKEN, columns, histograms, tail
+from projections.histogram import Histogram, bin_sql, of_counts, pack, percentiles, unpack
+from projections.model_call_latency import BILLED, KINDS, MEASURES, TAKEN, bins_of, columns, tail
 from projections.model_call_stat_top import OTHERS, Cell, Group
 from schema.model_call_query import Dimension, PercentileSource, StatQuery
 from schema.times import DAY_US, QUARTER_US
 
 CALLS_MAX = 100_000
-HISTOGRAMS_MAX = 20_000
+HISTOGRAMS_MAX = 50_000
 
-Pair = tuple[Histogram, Histogram]  # durations, times to first byte
+Packed = tuple[bytes, bytes]  # histograms of durations and of times to first byte
+Piece = tuple[int, bytes | dict[int, int], bytes | dict[int, int]]  # a sign, and the same packed or as counts by bin
+Pieces = defaultdict[Cell, list[Piece]]
 
 
 class Latencies(Struct):
-    """The histograms of cells, and where they are from; no source: it would have taken too many calls."""
+    """The histograms of cells, packed, and where they are from; no source: it would have taken too many calls."""
 
-    cells: dict[Cell, Pair]
+    cells: dict[Cell, Packed]
     source: PercentileSource | None
 
     def of(self, cell: Cell) -> dict[str, int | None]:
         """The percentiles of a cell, by their names."""
-        return _shown(self.cells.get(cell, (0, 0)))
+        return _shown([self.cells[cell]] if cell in self.cells else [])
 
     def total(self) -> dict[str, int | None]:
         """Those of all cells."""
-        return _shown((sum(d for d, _ in self.cells.values()), sum(t for _, t in self.cells.values())))
+        return _shown(self.cells.values())
 
     def merged(self, kept: set[Group]) -> "Latencies":
         """The same with all groups but some added up as one."""
-        found: defaultdict[Cell, Pair] = defaultdict(lambda: (0, 0))
-        for (index, group), pair in self.cells.items():
-            cell = (index, group if group in kept else OTHERS)
-            found[cell] = _sum(found[cell], pair)
-        return Latencies(dict(found), self.source)
+        found: defaultdict[Cell, list[Piece]] = defaultdict(list)
+        for (index, group), packed in self.cells.items():
+            found[index, group if group in kept else OTHERS].append((1, *packed))
+        return Latencies(_packed(found), self.source)
 
 
-def _shown(pair: Pair) -> dict[str, int | None]:
-    duration = percentiles(pair[0], (50, 95, 99))
-    ttfb = percentiles(pair[1], (50, 95))
+def _shown(cells: Iterable[Packed]) -> dict[str, int | None]:
+    durations = ttfbs = 0
+    for packed in cells:
+        durations += unpack(packed[0])
+        ttfbs += unpack(packed[1])
+    duration, ttfb = percentiles(durations, (50, 95, 99)), percentiles(ttfbs, (50, 95))
     return {
         "duration_ms_p50": duration[0], "duration_ms_p95": duration[1], "duration_ms_p99": duration[2],
         "ttfb_ms_p50": ttfb[0], "ttfb_ms_p95": ttfb[1],
     }  # fmt: skip
 
 
-def _sum(one: Pair, other: Pair) -> Pair:
-    return one[0] + other[0], one[1] + other[1]
+def _packed(found: Mapping[Cell, Sequence[Piece]]) -> dict[Cell, Packed]:
+    """The pieces of each cell added up: one cell at a time, because a histogram in memory is large."""
+    return {
+        cell: (
+            pack(sum(sign * _histogram(durations) for sign, durations, _ in pieces)),
+            pack(sum(sign * _histogram(ttfbs) for sign, _, ttfbs in pieces)),
+        )
+        for cell, pieces in found.items()
+    }
+
+
+def _histogram(piece: bytes | dict[int, int]) -> Histogram:
+    return unpack(piece) if isinstance(piece, bytes) else of_counts(piece)
 
 
 def read_latencies(
@@ -75,32 +90,29 @@ def read_latencies(
     if kind is None or not folded or query.filter.needs_calls():
         return _counted_from_calls(db, query, ranges, dimensions)
     parts = segments(list(ranges), days=True)
-    edges = _of_calls(db, query, parts.edges, dimensions)
-    kept = _kept(db, query, dimensions, {(kind, QUARTER_US): parts.quarters, (kind, DAY_US): parts.days})
-    if edges is None or kept is None:
+    found = _of_calls(db, query, parts.edges, dimensions)
+    kept = ((kind, QUARTER_US, parts.quarters), (kind, DAY_US, parts.days))
+    if found is None or not _add_kept(db, query, dimensions, kept, found):
         return Latencies({}, None)
-    found = defaultdict[Cell, Pair](lambda: (0, 0), edges)
-    tail_ = _of_tail(db, query, dimensions, sorted(parts.quarters + parts.days, key=lambda part: part[1]))
-    for cell, part, pair in (*kept, *tail_):
-        sign = -1 if part == TAKEN else 1  # lanes may borrow of each other until everything is added
-        found[cell] = _sum(found[cell], (sign * pair[0], sign * pair[1]))
-    return Latencies(dict(found), "histograms")
+    _add_tail(db, query, dimensions, sorted(parts.quarters + parts.days, key=lambda part: part[1]), found)
+    return Latencies(_packed(found), "histograms")
 
 
 def _counted_from_calls(
     db: apsw.Connection, query: StatQuery, ranges: Sequence[Range], dimensions: dict[Dimension, int]
 ) -> Latencies:
     found = _of_calls(db, query, [(index, *bounds) for index, bounds in enumerate(ranges)], dimensions)
-    return Latencies({}, None) if found is None else Latencies(found, "calls")
+    return Latencies({}, None) if found is None else Latencies(_packed(found), "calls")
 
 
-def _kept(
+def _add_kept(
     db: apsw.Connection,
     query: StatQuery,
     dimensions: dict[Dimension, int],
-    wanted: dict[tuple[int, int], list[Part]],
-) -> list[tuple[Cell, int, Pair]] | None:
-    """The cells of a kind and bucket size within parts, each with its part; None if they are too many to add up."""
+    wanted: Sequence[tuple[int, int, list[Part]]],
+    found: Pieces,
+) -> bool:
+    """Add the cells of a kind and bucket size within parts; false if they are too many to add up."""
     named = [(f"s.{name} = ?", (id_,)) for name, id_ in dimensions.items()]
     where, bound = all_of([*named, *([(f"s.part = {BILLED}", ())] if query.filter.basis == "billed" else [])])
     sql = (
@@ -108,20 +120,26 @@ def _kept(
         "model_call_latencies s ON s.kind = ? AND s.bucket_us = ? AND s.bucket >= b.low AND s.bucket < b.high "
         f"WHERE {where} LIMIT ?"
     )
-    found: list[tuple[Cell, int, Pair]] = []
-    for (kind, size), parts in wanted.items():
-        bindings: tuple[Value, ...] = (segments_json(parts), kind, size, *bound, HISTOGRAMS_MAX + 1 - len(found))
+    left = HISTOGRAMS_MAX
+    for kind, size, parts in wanted:
+        bindings: tuple[Value, ...] = (segments_json(parts), kind, size, *bound, left + 1)
         rows = cast("Sequence[tuple[int, int, bytes, bytes]]", db.execute(sql, bindings).fetchall())
-        if len(found) + len(rows) > HISTOGRAMS_MAX:
-            return None
+        left -= len(rows)
+        if left < 0:
+            return False
         for index, part, durations, ttfbs, *group in rows:
-            found.append(((index, tuple(cast("list[int]", group))), part, (unpack(durations), unpack(ttfbs))))
-    return found
+            found[index, tuple(cast("list[int]", group))].append((_sign(part), durations, ttfbs))
+    return True
 
 
-def _of_tail(
-    db: apsw.Connection, query: StatQuery, dimensions: dict[Dimension, int], parts: list[Part]
-) -> Iterator[tuple[Cell, int, Pair]]:
+def _sign(part: int) -> int:
+    """Lanes of a difference may borrow of each other until everything is added."""
+    return -1 if part == TAKEN else 1
+
+
+def _add_tail(
+    db: apsw.Connection, query: StatQuery, dimensions: dict[Dimension, int], parts: list[Part], found: Pieces
+) -> None:
     """What is not folded yet: a bounded number of calls and changes."""
     where, bound = all_of([(f"{name} = ?", (id_,)) for name, id_ in dimensions.items()])
     lows = [low for _, low, _ in parts]
@@ -130,15 +148,15 @@ def _of_tail(
         if query.filter.basis == "billed" and part != BILLED:
             continue
         told = columns(db, source, (*stretch, *cast("tuple[int, ...]", bound)), where)
-        for (quarter, *group), pair in histograms(told, query.group_by).items():
+        for (quarter, *group), bins in bins_of(told, query.group_by).items():
             at = bisect_right(lows, quarter * QUARTER_US) - 1
             if at >= 0 and quarter * QUARTER_US < parts[at][2]:
-                yield (parts[at][0], tuple(group)), part, pair
+                found[parts[at][0], tuple(group)].append((_sign(part), *bins))
 
 
 def _of_calls(
     db: apsw.Connection, query: StatQuery, parts: list[Part], dimensions: dict[Dimension, int]
-) -> dict[Cell, Pair] | None:
+) -> Pieces | None:
     """Counted from the calls that start within the parts; None if these are too many to look at."""
     bound = segments_json(parts)
     left = CALLS_MAX
@@ -147,10 +165,11 @@ def _of_calls(
         left -= db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {within} LIMIT ?)", (bound, CALLS_MAX + 1)).get or 0
         if left < 0:
             return None
-    counts = [_counted(db, query, measure, bound, dimensions) for measure in MEASURES]
-    durations, ttfbs = counts
-    cells = {**durations, **ttfbs}
-    return {cell: (of_counts(durations.get(cell, {})), of_counts(ttfbs.get(cell, {}))) for cell in cells}
+    found: Pieces = defaultdict(list)
+    durations, ttfbs = [_counted(db, query, measure, bound, dimensions) for measure in MEASURES]
+    for cell in {**durations, **ttfbs}:
+        found[cell].append((1, durations.get(cell, {}), ttfbs.get(cell, {})))
+    return found
 
 
 def _counted(
