@@ -1,7 +1,7 @@
 """Histograms of durations and times to first byte by quarter of an hour and day, of which percentiles are read.
 
 They are kept of all calls, by app, and by provider and model. Like statistics they are folded a stretch at a time, and
-a read adds what is not folded yet. A stretch is four of theirs: a cell that is touched is unpacked and packed again,
+a read adds what is not folded yet. A stretch is eight of theirs: a cell that is touched is unpacked and packed again,
 and the longer the stretch the fewer calls pay for it. Where folds happen depends on positions alone. What a call that
 came whole took is in its row of `model_calls` (or in that row's first version); every other event's values are laid
 down until they are folded.
@@ -40,7 +40,7 @@ Bins = tuple[dict[int, int], dict[int, int]]  # the same as counts by bin: small
 Cell = tuple[int, ...]  # a quarter of an hour, and names
 Column = tuple[int | None, ...]
 
-_STRETCHES = 4
+_STRETCHES = 8
 _COLUMNS = ("started_at_us", *DIMENSIONS, *MEASURES)
 _DELTA_COLUMNS = ("position", "part", *_COLUMNS)
 
@@ -136,15 +136,17 @@ def _cells(found: dict[Cell, Bins], *, in_total: bool) -> Iterator[tuple[int, in
             yield *key, pair
 
 
-def columns(db: apsw.Connection, source: str, bound: Sequence[int], where: str = "true") -> dict[str, Column]:
+def columns(
+    db: apsw.Connection, source: str, bound: Sequence[int], names: Sequence[str] = DIMENSIONS, where: str = "true"
+) -> dict[str, Column]:
     """The quarter of an hour, the names and the bins of a source's calls, a column each.
 
     They are counted outside SQLite, whose GROUP BY sorts and takes twice as long; no step of it is Python's own a call.
     """
     bins = ", ".join(bin_sql(measure) for measure in MEASURES)
-    sql = f"SELECT started_at_us / {QUARTER_US}, {', '.join(DIMENSIONS)}, {bins} FROM {source} WHERE {where}"
+    sql = f"SELECT {', '.join((f'started_at_us / {QUARTER_US}', *names))}, {bins} FROM {source} WHERE {where}"
     rows = cast("list[Column]", db.execute(sql, tuple(bound)).fetchall())
-    return dict(zip(("quarter", *DIMENSIONS, *MEASURES), zip(*rows, strict=True), strict=False))
+    return dict(zip(("quarter", *names, *MEASURES), zip(*rows, strict=True), strict=False))
 
 
 def bins_of(found: dict[str, Column], names: Sequence[str]) -> dict[Cell, Bins]:

@@ -147,7 +147,7 @@ def _add_tail(
     for source, part in sources_:
         if query.filter.basis == "billed" and part != BILLED:
             continue
-        told = columns(db, source, (*stretch, *cast("tuple[int, ...]", bound)), where)
+        told = columns(db, source, (*stretch, *cast("tuple[int, ...]", bound)), query.group_by, where)
         for (quarter, *group), bins in bins_of(told, query.group_by).items():
             at = bisect_right(lows, quarter * QUARTER_US) - 1
             if at >= 0 and quarter * QUARTER_US < parts[at][2]:

@@ -51,7 +51,7 @@ def test_distinct_counts_are_those_of_sets(recorded: tuple[Service, list[Json]],
     for n in range(8):
         asked = random_question(dice)
         asked.fill = False
-        wanted = sorted(dice.sample(DIMENSIONS, dice.choice((1, 1, 2, 3))))
+        wanted: list[str] = sorted(dice.sample(DIMENSIONS, dice.choice((1, 1, 2, 3))))
         answer = service.get(f"{STATS}?{asked.query()}&percentiles=false&distinct={','.join(wanted)}").json()
         found = {(bucket["start"], repr(bucket["group"])): bucket["distinct"] for bucket in answer["buckets"]}
         counts, every = by_hand(asked, calls, wanted)
