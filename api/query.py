@@ -25,6 +25,7 @@ from schema.times import TimeText, parse_time
 Q = TypeVar("Q", bound=Struct)
 
 PARAMETERS_MAX = 50
+DISTINCT_MAX = 3
 
 Limit = Annotated[int, Meta(ge=1, description="Rows a page; over 1,000 means 1,000.")]
 Cursor = Annotated[str, Meta(max_length=1_000)]
@@ -73,6 +74,12 @@ class StatParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
     ) = None
     top: Top | None = None
     top_by: Annotated[Ranking, Meta(description="What makes a group one of the top.")] = "calls"
+    percentiles: Annotated[bool, Meta(description="Durations and times to first byte by percentile.")] = True
+    distinct: Annotated[
+        str,
+        Meta(max_length=200, description="Up to three of what groups may be by: how many there are of each."),
+        Meta(examples=["user_id"]),
+    ] = ""
 
 
 class ErrorParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
@@ -196,20 +203,22 @@ async def stat_query(request: Request[Any, Any, Any]) -> StatQuery:
         filter=await call_filter(request, params),
         granularity=params.granularity,
         timezone=params.timezone,
-        group_by=_dimensions(params.group_by),
+        group_by=_dimensions("group_by", params.group_by),
         fill=params.fill,
         compare=params.compare is not None,
         top=params.top,
         top_by=params.top_by,
+        percentiles=params.percentiles,
+        distinct=_dimensions("distinct", params.distinct, DISTINCT_MAX),
     )
 
 
-def _dimensions(text: str) -> tuple[Dimension, ...]:
+def _dimensions(parameter: str, text: str, at_most: int = len(DIMENSIONS)) -> tuple[Dimension, ...]:
     names = [name.strip() for name in text.split(",")] if text else []
     known: tuple[Dimension, ...] = tuple(d for d in DIMENSIONS if d in names)
-    if len(known) != len(names):
-        message = f"Expected a comma-separated subset of {', '.join(DIMENSIONS)}"
-        raise InvalidInput(errors=(FieldError("$.group_by", message),))
+    if len(known) != len(names) or len(known) > at_most:
+        message = f"Expected a comma-separated list of at most {at_most} of {', '.join(DIMENSIONS)}"
+        raise InvalidInput(errors=(FieldError(f"$.{parameter}", message),))
     return known
 
 

@@ -9,7 +9,7 @@ from ledger import journal
 from ledger.rate_book import RateBook
 from ledger.rerate import advanced, judge, next_batch
 from projections import rerate as rerates
-from projections.engine import require
+from projections.engine import checkpoints, require
 from projections.model_call import first_position
 from projections.model_call_error import ErrorQuery, read_errors
 from projections.model_call_list import NEWEST, TIME_MAX_US, find_call, list_calls
@@ -62,8 +62,9 @@ def calls_page(
 
 def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:
     """Statistics, fresh to the last call. Raises Rebuilding, InvalidInput."""
-    require(db, journal.head_position(db), "model_calls", "model_call_stats", "names")
-    return read_stats(db, query)
+    head = journal.head_position(db)
+    require(db, head, "model_calls", "model_call_stats", "names")
+    return read_stats(db, query, histograms=checkpoints(db)["model_call_latencies"].current(head))
 
 
 def model_call_errors(db: apsw.Connection, query: ErrorQuery) -> CallErrors:

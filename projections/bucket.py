@@ -1,24 +1,28 @@
 """Buckets of time in a zone, as UTC microseconds, and what they are made of.
 
 Hours, days and months of the zone, cut at the range's edges; a clock hour that repeats is two buckets. Each bucket
-splits into whole UTC days, whole UTC hours and what remains at the edges.
+splits into whole UTC days, whole UTC quarters of an hour and what remains at the edges: which is nothing where the
+range has none, because every zone is off UTC by quarters of an hour. (Before 1972 some were off by seconds.)
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from msgspec import Struct
 
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Granularity
-from schema.times import DAY_US, HOUR_US, SECOND_US
+from schema.times import DAY_US, HOUR_US, QUARTER_US, SECOND_US
 
 BUCKETS_MAX = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Range = tuple[int, int]
+Part = tuple[int, int, int]  # a range, after the index of its bucket
+SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
 # Beside its zones a machine may have these: its own clock's, and others that count leap seconds. No other machine need
 # understand by them what this one does, so nothing that is stored may be cut by them.
 _OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
@@ -27,9 +31,9 @@ _OF_THE_MACHINE = re.compile(r"(localtime|posixrules)\Z|(right|posix)/")
 class Segments(Struct):
     """Half-open ranges, each with the index of its bucket."""
 
-    days: list[tuple[int, int, int]]
-    hours: list[tuple[int, int, int]]
-    edges: list[tuple[int, int, int]]
+    days: list[Part]
+    quarters: list[Part]
+    edges: list[Part]
 
 
 def zone(name: str) -> ZoneInfo:
@@ -142,22 +146,27 @@ def segments(ranges: list[Range], *, days: bool) -> Segments:
 
 
 def _split(found: Segments, index: int, start: int, end: int, *, days: bool) -> None:
-    first_hour, last_hour = -(-start // HOUR_US) * HOUR_US, end // HOUR_US * HOUR_US
-    if first_hour >= last_hour:
+    first_quarter, last_quarter = -(-start // QUARTER_US) * QUARTER_US, end // QUARTER_US * QUARTER_US
+    if first_quarter >= last_quarter:
         found.edges.append((index, start, end))
         return
-    found.edges.extend((index, low, high) for low, high in ((start, first_hour), (last_hour, end)) if low < high)
-    first_day, last_day = -(-first_hour // DAY_US) * DAY_US, last_hour // DAY_US * DAY_US
+    found.edges.extend((index, low, high) for low, high in ((start, first_quarter), (last_quarter, end)) if low < high)
+    first_day, last_day = -(-first_quarter // DAY_US) * DAY_US, last_quarter // DAY_US * DAY_US
     if not days or first_day >= last_day:
-        found.hours.append((index, first_hour, last_hour))
+        found.quarters.append((index, first_quarter, last_quarter))
         return
     found.days.append((index, first_day, last_day))
-    found.hours.extend(
-        (index, low, high) for low, high in ((first_hour, first_day), (last_day, last_hour)) if low < high
+    found.quarters.extend(
+        (index, low, high) for low, high in ((first_quarter, first_day), (last_day, last_quarter)) if low < high
     )
 
 
-def exploded(ranges: list[tuple[int, int, int]], bucket_us: int) -> Iterator[tuple[int, int, int]]:
+def segments_json(parts: Sequence[Part]) -> str:
+    """What the table SEGMENTS is made of."""
+    return msgspec.json.encode(parts).decode()
+
+
+def exploded(ranges: list[Part], bucket_us: int) -> Iterator[Part]:
     """The same ranges, one a bucket: so that a filter can be sought in each."""
     for index, low, high in ranges:
         for start in range(low, high, bucket_us):

@@ -4,10 +4,10 @@ A roll-up is a bucket size and a set of dimensions; dimensions it does not keep 
 roll-up that has what it asks for, so a global view never touches per-user rows. `part` splits a cell every 2^22
 positions: with at most 10^12 a call, no cell can then pass 2^63, whatever clients post.
 
-Only the roll-up without further dimensions is kept up with every group. The others have many scattered cells, and
-touching them for each group would dirty a page a call. So every TAIL_EVENTS positions the whole stretch is folded at
-once. A read adds the tail, at most TAIL_EVENTS rows, and so is as fresh as any. Where folds happen depends on
-positions alone, never on how events were grouped: to change TAIL_EVENTS is to change the version.
+Cells are many and scattered, and touching them for each group would dirty a page a call. So every TAIL_EVENTS
+positions the whole stretch is folded at once. A read adds the tail, at most TAIL_EVENTS rows, and so is as fresh as
+any. Where folds happen depends on positions alone, never on how events were grouped: to change TAIL_EVENTS is to
+change the version.
 
 What a call that came whole adds is in its row of `model_calls` (or, once it was changed, in that row's first version).
 Every other event's deltas are laid down in a table of their own until they are folded.
@@ -38,55 +38,55 @@ from schema.model_call import (
     ModelCallTimedOut,
     Rating,
 )
+from schema.model_call_query import Dimension
 from schema.money import COST_DECIMALS
-from schema.times import DAY_US, HOUR_US, parse_time
+from schema.times import DAY_US, QUARTER_US, parse_time
 
 PART_BITS = 22
 TAIL_EVENTS = 4_096
-DIMENSIONS = ("user_id", "app", "provider", "model", "credential_id", "type", "status")
+DIMENSIONS: tuple[Dimension, ...] = ("user_id", "app", "provider", "model", "credential_id", "type", "status")
 MEASURES = (
-    "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images",
-    "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls", "cost_credits", "cost_rest_e10",
-    "vendor_cost_credits", "vendor_cost_rest_e10", "unpriced_calls",
+    "calls", "succeeded", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "reasoning_tokens", "images", "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls", "cost_credits",
+    "cost_rest_e10", "vendor_cost_credits", "vendor_cost_rest_e10", "unpriced_calls",
 )  # fmt: skip
 
 
 class Rollup(Struct, frozen=True):
-    """Buckets of `bucket_us`, kept apart by these dimensions; type and status are always among them."""
+    """Buckets of `bucket_us`, kept apart by these dimensions."""
 
     code: int
     bucket_us: int
     dimensions: frozenset[str]
 
-    @property
-    def inline(self) -> bool:
-        """Whether every group is folded in at once; else the tail is added when reading."""
-        return len(self.dimensions) == len(_ALWAYS)
-
-
-_ALWAYS = ("type", "status")
-
 
 def _rollup(code: int, bucket_us: int, *dimensions: str) -> Rollup:
-    return Rollup(code, bucket_us, frozenset({*dimensions, *_ALWAYS}))
+    return Rollup(code, bucket_us, frozenset(dimensions))
 
 
+_KINDS = ("type", "status")
+_CELL = ("app", "provider", "model", "credential_id", *_KINDS)
 # Narrowest first: a query takes the first that has its dimensions.
 ROLLUPS = (
-    _rollup(0, HOUR_US),
-    _rollup(1, DAY_US),
-    _rollup(2, HOUR_US, "app"),
-    _rollup(3, DAY_US, "app"),
-    _rollup(4, HOUR_US, "provider", "model"),
-    _rollup(5, DAY_US, "provider", "model"),
-    _rollup(6, HOUR_US, "app", "provider", "model", "credential_id"),
-    _rollup(7, DAY_US, "app", "provider", "model", "credential_id"),
-    _rollup(8, HOUR_US, "user_id", "app", "provider", "model", "credential_id"),
+    _rollup(0, QUARTER_US, *_KINDS),
+    _rollup(1, DAY_US, *_KINDS),
+    _rollup(2, QUARTER_US, "app", *_KINDS),
+    _rollup(3, DAY_US, "app", *_KINDS),
+    _rollup(4, QUARTER_US, "provider", "model", *_KINDS),
+    _rollup(5, DAY_US, "provider", "model", *_KINDS),
+    _rollup(6, QUARTER_US, *_CELL),
+    _rollup(7, DAY_US, *_CELL),
+    _rollup(9, DAY_US, "user_id", "app"),
+    _rollup(8, QUARTER_US, "user_id", *_CELL),
 )
+BY_CELL, BY_USER = ROLLUPS[:-2], ROLLUPS[-2:]
+SCATTERED = frozenset(_CELL)
 
-BY_USER = ROLLUPS[-1]
-INLINE = tuple(rollup for rollup in ROLLUPS if rollup.inline)
-BY_CELL = tuple(rollup for rollup in ROLLUPS if not rollup.inline and rollup is not BY_USER)
+
+def narrowest(bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
+    """The roll-up of this bucket size that has these dimensions and the fewest others."""
+    return next((r for r in ROLLUPS if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
+
 
 _KEY = f"rollup, bucket, {', '.join(DIMENSIONS)}, part, correction"
 _COLUMNS = "\n".join(
@@ -104,12 +104,13 @@ DELTAS = "model_call_stat_deltas"
 _CELLS = "call_cells"
 _SUMMED = ("started_at_us", "part", "correction", *DIMENSIONS, *MEASURES)
 _DELTA_COLUMNS = ("position", "sign", *_SUMMED)
-_NOTHING = (*NO_USAGE, 0, 0, 0)
-_UNPRICED = (0, 0, 0, 0, 1)
+_NOTHING = (0, 0, *NO_USAGE, 0, 0, 0)  # all measures but money
+_TIMED_OUT = (1, 0, *NO_USAGE, 0, 0, 0, 0, 0, 0, 0, 1)  # one call without a price
 _CREDIT_E10 = 10**COST_DECIMALS
 # The measures as a row of `model_calls` has them, where they are no column of their own.
 FROM_CALLS = {
     "calls": "1",
+    "succeeded": "(status IS (SELECT id FROM names WHERE name = 'success'))",  # interned by the first that does
     "duration_ms_sum": "coalesce(duration_ms, 0)",
     "ttfb_ms_sum": "coalesce(ttfb_ms, 0)",
     "ttfb_calls": "(ttfb_ms IS NOT NULL)",
@@ -120,22 +121,22 @@ FROM_CALLS = {
     "unpriced_calls": "(cost_e10 IS NULL)",
 }
 # Rows of calls that came whole, as they came: a started call's latest event is never its first once it has ended.
-_AS_RECORDED = "event_position = position AND times_out_at_us IS NULL AND revision = 0"
+AS_RECORDED = "event_position = position AND times_out_at_us IS NULL AND revision = 0"
 
 
 def _calls(table: str) -> str:
-    """The rows of calls at positions after ?1 and up to ?2 that came whole, in the columns of deltas."""
+    """The rows of calls at positions after one and up to another that came whole, in the columns of deltas."""
     taken = {"part": f"position >> {PART_BITS}", "correction": "0", **FROM_CALLS}
     columns = ", ".join(f"{taken[c]} AS {c}" if c in taken else c for c in _SUMMED)
-    return f"(SELECT {columns} FROM {table} WHERE position > ?1 AND position <= ?2 AND {_AS_RECORDED})"
+    return f"(SELECT {columns} FROM {table} WHERE position > ? AND position <= ? AND {AS_RECORDED})"
 
 
 def _laid_down(table: str) -> str:
-    return f"(SELECT {', '.join(_SUMMED)} FROM {table} WHERE position > ?1 AND position <= ?2)"
+    return f"(SELECT {', '.join(_SUMMED)} FROM {table} WHERE position > ? AND position <= ?)"
 
 
 def _sources(target: Target) -> tuple[str, str, str]:
-    """All that the events after position ?1 and up to ?2 add, in the columns of deltas."""
+    """All that the events after one position and up to another add, in the columns of deltas."""
     return (
         _calls(target.peer("model_calls")),
         _calls(target.peer("model_call_versions")),
@@ -155,37 +156,12 @@ def _folded(position: int) -> int:
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    first, last = events[0].position, events[-1].position
-    calls, versions, deltas = _sources(target)
-    # A call that came whole may have been changed since, where the calls' projection is ahead of this one.
-    here = [calls, versions]
     if any(type(event.data) is not ModelCallRecorded for event in events):
         rows = _deltas(target, target.names.calls(target.db, events))
-        if rows:
-            insert(target.db, f"INSERT INTO {target.table(DELTAS)}", rows)
-        here.append(deltas)
-    for source in here:
-        target.db.execute(_inline(target.suffix, source), (first - 1, last))
-    boundary = _folded(last)
+        insert(target.db, f"INSERT INTO {target.table(DELTAS)}", rows)
+    first, boundary = events[0].position, _folded(events[-1].position)
     if boundary >= first:
         _fold_tail(target, (_folded(first - 1), boundary))
-
-
-@lru_cache(maxsize=64)
-def _inline(suffix: str, source: str) -> str:
-    """The upsert of the roll-ups that are kept up with every group: the days are added up from the hours."""
-    hours, days = INLINE
-    keys, sums = ", ".join(_ALWAYS), ", ".join(f"sum({m}) AS {m}" for m in MEASURES)
-    shown = ", ".join(d if d in _ALWAYS else "0" for d in DIMENSIONS)
-    hour, day = f"started_at_us / {HOUR_US} * {HOUR_US}", f"bucket / {DAY_US} * {DAY_US}"
-    return (
-        f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(MEASURES)}) "
-        f"WITH hours AS MATERIALIZED (SELECT {hour} AS bucket, {keys}, part, correction, {sums} "
-        f"FROM {source} GROUP BY 1, {keys}, part, correction) "
-        f"SELECT * FROM (SELECT {hours.code}, bucket, {shown}, part, correction, {', '.join(MEASURES)} FROM hours "
-        f"UNION ALL SELECT {days.code}, {day}, {shown}, part, correction, {', '.join(f'sum({m})' for m in MEASURES)} "
-        f"FROM hours GROUP BY 2, {keys}, part, correction) WHERE true {_adding(MEASURES)}"
-    )
 
 
 def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
@@ -200,12 +176,12 @@ def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
         db.execute(_sum_out_users(source), stretch)
     used = _used(db)
     for rollup in BY_CELL:
-        db.execute(_by_cell(target.suffix, rollup, used))
+        db.execute(_upsert(target.suffix, rollup, f"temp.{_CELLS}", used))
     *calls, deltas = _sources(target)
-    for source in calls:
-        db.execute(_by_user(target.suffix, source, used), stretch)
-    # What a correction moves from one user to another comes to nothing in the cells.
-    db.execute(_by_user(target.suffix, deltas, MEASURES), stretch)
+    # What a correction moves from one user to another comes to nothing in the cells: so all measures of deltas.
+    for source, measures in (*((source, used) for source in calls), (deltas, MEASURES)):
+        for rollup in BY_USER:
+            db.execute(_upsert(target.suffix, rollup, source, measures), stretch)
     db.execute(f"DELETE FROM {target.table(DELTAS)} WHERE position <= ?", (stretch[1],))
 
 
@@ -215,43 +191,34 @@ def _used(db: apsw.Connection) -> tuple[str, ...]:
     return tuple(m for m, has in zip(MEASURES, row, strict=True) if has) or ("calls",)
 
 
-@lru_cache(maxsize=256)
-def _by_user(suffix: str, source: str, used: tuple[str, ...]) -> str:
-    """Straight into the cells by user: few calls share one, so adding them up first would cost more than it saves."""
-    columns = [*DIMENSIONS, "part", "correction", *used]
-    return (
-        f"INSERT INTO model_call_stats{suffix} (rollup, bucket, {', '.join(columns)}) "
-        f"SELECT {BY_USER.code}, started_at_us / {HOUR_US} * {HOUR_US}, {', '.join(columns)} "
-        f"FROM {source} WHERE true {_adding(used)}"
-    )
-
-
-def _adding(measures: Sequence[str]) -> str:
-    return f"ON CONFLICT DO UPDATE SET {', '.join(f'{m} = {m} + excluded.{m}' for m in measures)}"
-
-
 @lru_cache(maxsize=64)
 def _sum_out_users(source: str) -> str:
     kept = [dimension for dimension in DIMENSIONS if dimension != "user_id"]
-    hour = f"started_at_us / {HOUR_US} * {HOUR_US}"
+    quarter = f"started_at_us / {QUARTER_US} * {QUARTER_US}"
     return (
         f"INSERT INTO temp.{_CELLS} (started_at_us, part, correction, {', '.join([*kept, *MEASURES])}) "
-        f"SELECT {hour}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
-        f"FROM {source} GROUP BY 1, 2, 3, {', '.join(kept)}"
+        f"SELECT {quarter}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
+        f"FROM {source} GROUP BY {', '.join(kept)}, 1, 2, 3"
     )
 
 
 @lru_cache(maxsize=1024)
-def _by_cell(suffix: str, rollup: Rollup, used: tuple[str, ...]) -> str:
-    """The upsert of a roll-up, over the measures that the cells have."""
+def _upsert(suffix: str, rollup: Rollup, source: str, used: tuple[str, ...]) -> str:
+    """Add rows to the cells of a roll-up, over the measures that they have.
+
+    Those that share a cell are added up first where they are many: else sorting would cost more than it saves.
+    """
     # Integer division cuts towards zero, which is the floor because no start is before 1970.
     bucket = f"started_at_us / {rollup.bucket_us} * {rollup.bucket_us}"
     kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
-    keys = [dimension if dimension in kept else "0" for dimension in DIMENSIONS]
+    keys = ", ".join(dimension if dimension in kept else "0" for dimension in DIMENSIONS)
+    many = rollup.dimensions < SCATTERED
+    sums = ", ".join(f"sum({measure})" if many else measure for measure in used)
+    grouped = f"GROUP BY {', '.join([*kept, '2', 'part', 'correction'])}" if many else ""
     return (
         f"INSERT INTO model_call_stats{suffix} ({_KEY}, {', '.join(used)}) "
-        f"SELECT {rollup.code}, {bucket}, {', '.join(keys)}, part, correction, {', '.join(f'sum({m})' for m in used)} "
-        f"FROM temp.{_CELLS} WHERE true GROUP BY {', '.join(['2', *kept, 'part', 'correction'])} {_adding(used)}"
+        f"SELECT {rollup.code}, {bucket}, {keys}, part, correction, {sums} FROM {source} WHERE true {grouped} "
+        f"ON CONFLICT DO UPDATE SET {', '.join(f'{m} = {m} + excluded.{m}' for m in used)}"
     )
 
 
@@ -262,11 +229,11 @@ def _deltas(target: Target, calls: Sequence[NamedCall]) -> list[tuple[int, ...]]
         if isinstance(data, ModelCallRecorded | ModelCallStarted):
             continue
         if isinstance(data, FINISHED):
-            found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, 1, *_measures(data)))
+            found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, *_measures(data)))
             if data.replaces is not None:
                 found.append(_taken_back(target, event.position, data.replaces.call))
         elif isinstance(data, ModelCallTimedOut):
-            found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, 1, *_NOTHING, *_UNPRICED))
+            found.append((event.position, 1, parse_time(data.started_at), part, 0, *names, *_TIMED_OUT))
         else:
             found.extend(_changes(target, event.position, data, names))
     return found
@@ -275,7 +242,8 @@ def _deltas(target: Target, calls: Sequence[NamedCall]) -> list[tuple[int, ...]]
 def _measures(data: ModelCallFinished | ModelCallCorrected | Counted) -> tuple[int, ...]:
     ttfb = data.ttfb_ms
     return (
-        *quantities(data.usage), data.duration_ms or 0, ttfb or 0, 0 if ttfb is None else 1, *_money(data.rating)
+        1, int(data.status == "success"), *quantities(data.usage), data.duration_ms or 0, ttfb or 0,
+        0 if ttfb is None else 1, *_money(data.rating),
     )  # fmt: skip
 
 
@@ -290,8 +258,7 @@ def _taken_back(target: Target, position: int, timed_out: ModelCallTimedOut) -> 
     names = names_of(timed_out)
     ids = target.names.load(target.db, names)
     started = parse_time(timed_out.started_at)
-    part = position >> PART_BITS
-    return (position, -1, started, part, 0, *(ids[name] for name in names), -1, *_NOTHING, *_minus(_UNPRICED))
+    return (position, -1, started, position >> PART_BITS, 0, *(ids[name] for name in names), *_minus(_TIMED_OUT))
 
 
 def _minus(measures: tuple[int, ...]) -> tuple[int, ...]:
@@ -306,18 +273,18 @@ def _changes(
     head = (parse_time(before.started_at), position >> PART_BITS, 1)
     if isinstance(data, ModelCallRerated):
         moved = (new - old for new, old in zip(_money(data.rating), _money(before.rating), strict=True))
-        return [(position, 1, *head, *names, 0, *_NOTHING, *moved)]
+        return [(position, 1, *head, *names, *_NOTHING, *moved)]
     counted = counted_names(data.app or "", before)
     ids = target.names.load(target.db, counted)
-    found = [(position, -1, *head, *(ids[name] for name in counted), -1, *_minus(_measures(before)))]
+    found = [(position, -1, *head, *(ids[name] for name in counted), *_minus(_measures(before)))]
     if isinstance(data, ModelCallCorrected):
-        found.append((position, 1, parse_time(data.started_at), *head[1:], *names, 1, *_measures(data)))
+        found.append((position, 1, parse_time(data.started_at), *head[1:], *names, *_measures(data)))
     return found
 
 
 PROJECTION = Projection(
     name="model_call_stats",
-    version=3,
+    version=4,
     tables=(
         Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
         Table(

@@ -1,67 +1,90 @@
-"""Statistics: sums over roll-ups for whole hours and days, over calls only at the cut edges of the range."""
+"""Statistics: what the sums of a query's rows come to, by bucket and group."""
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from collections.abc import Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import apsw
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct
 
-from projections.bucket import Range, Segments, buckets, exploded, segments, widened, zone
-from projections.bulk import Value
-from projections.call_filter import (
-    FINISHED,
-    Condition,
-    all_of,
-    conditions,
-    dimension_ids,
-    id_names,
-    known_range,
-    sources,
-)
-from projections.model_call_stat import DIMENSIONS, FROM_CALLS, MEASURES, ROLLUPS, Rollup, tail
-from projections.model_call_stat_top import OTHERS, Cell, Sums, merged
+from projections.bucket import Range, buckets, widened, zone
+from projections.call_filter import dimension_ids, id_names
+from projections.histogram import RELATIVE_ERROR
+from projections.model_call_latency_read import Latencies, read_latencies
+from projections.model_call_stat import MEASURES
+from projections.model_call_stat_distinct import Distinct, distinct_of
+from projections.model_call_stat_rows import StatSource, whole_days
+from projections.model_call_stat_top import CELLS_MAX, NOTHING, OTHERS, Cell, Found, Sums, found_of
 from schema.errors import FieldError, InvalidInput
-from schema.model_call_query import CallFilter, Dimension, StatBucket, StatQuery, Stats, StatTotals
+from schema.model_call_query import Dimension, Percentiles, StatBucket, StatQuery, Stats, StatTotals
 from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
-from schema.times import DAY_US, HOUR_US, format_time
-
-CELLS_MAX = 100_000
-SEEKS_MAX = 200_000
-CALLS_MAX = 1_000_000
-SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands and the rest
+from schema.times import format_time
 
 _CREDIT_E10 = 10**COST_DECIMALS
 
-Rows = list[tuple[int, ...]]
 
-_SEGMENTS = "(SELECT value ->> 0 AS i, value ->> 1 AS low, value ->> 2 AS high FROM json_each(?)) b"
+class _Answer(Struct):
+    """What was found: sums, and beside them what was asked for."""
+
+    sums: Found
+    latencies: Latencies | None
+    distinct: Distinct | None
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """The fields of a cell."""
+        fields = _fields(self.sums.cells[cell])
+        if self.latencies is not None:
+            fields |= self.latencies.of(cell)
+        if self.distinct is not None:
+            fields["distinct"] = self.distinct.cells.get(cell) or dict.fromkeys(self.distinct.totals, 0)
+        return fields
+
+    def totals(self) -> StatTotals:
+        """Over all cells."""
+        fields = _fields(self.sums.totals)
+        if self.latencies is not None:
+            fields |= self.latencies.total()
+        if self.distinct is not None:
+            fields["distinct"] = self.distinct.totals
+        return StatTotals(**fields)
 
 
-def read_stats(db: apsw.Connection, query: StatQuery) -> Stats:
-    """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds."""
+def read_stats(db: apsw.Connection, query: StatQuery, *, histograms: bool = True) -> Stats:
+    """The statistics of a query. Raises InvalidInput for a zone, a range or a size that is out of bounds.
+
+    `histograms`: whether those are up to date; if not, percentiles are counted from calls.
+    """
     tz = zone(query.timezone)
     dimensions = dimension_ids(db, query.filter)
     extent = _extent(db, query, tz, dimensions)
     ranges = buckets(*extent, query.granularity, tz)
-    cells = {} if dimensions is None else _cells(db, query, ranges, dimensions)
-    found = _present(db, query, ranges, cells)
-    if query.compare:
-        found.previous = _previous(db, query, extent, dimensions)
-    return found
+    stats = _present(db, query, ranges, _answer(db, query, ranges, dimensions, histograms=histograms))
+    if query.compare:  # the range of equal length that ends where this one begins
+        start, end = extent
+        whole = msgspec.structs.replace(query, granularity="total", group_by=(), top=None)
+        before = [(start - (end - start), start)] if start < end else []
+        stats.previous = _answer(db, whole, before, dimensions, histograms=histograms).totals()
+    return stats
 
 
-def _previous(
-    db: apsw.Connection, query: StatQuery, extent: Range, dimensions: dict[Dimension, int] | None
-) -> StatTotals:
-    """The totals of the range of equal length that ends where this one begins."""
-    start, end = extent
-    whole = msgspec.structs.replace(query, granularity="total", group_by=())
-    before = [(start - (end - start), start)] if start < end else []
-    cells = {} if dimensions is None else _cells(db, whole, before, dimensions)
-    return _totals(StatTotals, cells.get((0, ()), [0] * (len(MEASURES) + 1)))
+def _answer(
+    db: apsw.Connection,
+    query: StatQuery,
+    ranges: list[Range],
+    dimensions: dict[Dimension, int] | None,
+    *,
+    histograms: bool,
+) -> _Answer:
+    latencies = read_latencies(db, query, ranges, dimensions, folded=histograms) if query.percentiles else None
+    if dimensions is None:  # a name that no call has
+        distinct = Distinct({}, dict.fromkeys(query.distinct, 0)) if query.distinct else None
+        return _Answer(Found({}, list(NOTHING), 0), latencies, distinct)
+    source = StatSource(db, query.filter, ranges, dimensions)
+    found = found_of(source, query)
+    if found.kept is not None:
+        latencies = latencies and latencies.merged(set(found.kept))
+    return _Answer(found, latencies, distinct_of(source, query, found.kept) if query.distinct else None)
 
 
 def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dict[Dimension, int] | None) -> Range:
@@ -69,7 +92,7 @@ def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dic
     from_us, to_us = query.filter.from_us, query.filter.to_us
     if from_us is not None and to_us is not None:
         return from_us, to_us
-    low, high = (0, 0) if dimensions is None else _whole_days(db, query.filter, dimensions)
+    low, high = (0, 0) if dimensions is None else whole_days(db, query.filter, dimensions)
     if low == high:  # no calls: nothing lies between a given end and an open one
         end = from_us or to_us or 0
         return end, end
@@ -77,186 +100,8 @@ def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dic
     return low if from_us is None else from_us, high if to_us is None else to_us
 
 
-def _whole_days(db: apsw.Connection, call_filter: CallFilter, dimensions: dict[Dimension, int]) -> Range:
-    if call_filter.as_of is None:
-        return _data_range(db, dimensions)
-    known = known_range(db, call_filter, dimensions)
-    return (0, 0) if known is None else (known[0] // DAY_US * DAY_US, (known[1] // DAY_US + 1) * DAY_US)
-
-
-def _data_range(db: apsw.Connection, dimensions: dict[Dimension, int]) -> Range:
-    """The whole UTC days that have calls, of the filtered app if there is one; empty where none has.
-
-    Nobody's calls may set the range of another app's statistics.
-    """
-    app = dimensions.get("app")
-    if app is None:
-        sql, bound = "SELECT min(bucket), max(bucket) FROM model_call_stats WHERE rollup = 1", ()
-    else:
-        day = f"started_at_us / {DAY_US} * {DAY_US}"
-        sources_, stretch = tail(db)
-        bound = (*stretch, app)
-        ends = [
-            "SELECT min(bucket) AS low, max(bucket) AS high FROM model_call_stats WHERE rollup = 3 AND app = ?3",
-            *(f"SELECT min({day}), max({day}) FROM {source} WHERE app = ?3" for source in sources_),
-        ]
-        sql = f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(ends)})"
-    ((low, high),) = cast("list[tuple[int | None, int | None]]", db.execute(sql, bound).fetchall())
-    return (0, 0) if low is None or high is None else (low, high + DAY_US)
-
-
-def _cells(
-    db: apsw.Connection, query: StatQuery, ranges: list[Range], dimensions: dict[Dimension, int]
-) -> dict[Cell, Sums]:
-    """Sums by bucket index and group."""
-    cells: dict[Cell, Sums] = {}
-    succeeded = db.execute("SELECT id FROM names WHERE name = 'success'").get
-    for index, *row in _rows(db, query, ranges, dimensions):
-        width = len(query.group_by)
-        group, status, measures = tuple(row[:width]), row[width], row[width + 1 :]
-        sums = cells.setdefault((index, group), [0] * (len(MEASURES) + 1))
-        for n, value in enumerate(measures):
-            sums[n] += value
-        if status == succeeded:
-            sums[-1] += measures[0]
-        if len(cells) > CELLS_MAX:
-            message = f"Expected at most {CELLS_MAX} buckets times groups; narrow the query"
-            raise InvalidInput(errors=(FieldError("$.group_by", message),))
-    return {cell: sums for cell, sums in cells.items() if sums[0]}
-
-
-def _rows(
-    db: apsw.Connection, query: StatQuery, ranges: list[Range], dimensions: dict[Dimension, int]
-) -> Iterator[tuple[int, ...]]:
-    """Rows of (bucket index, *group, status, *measures); a cell may come in several rows."""
-    if query.filter.needs_calls():
-        _require_few(db, query.filter, ranges)
-        whole = [(index, *bounds) for index, bounds in enumerate(ranges)]
-        yield from _call_rows(db, query, whole, dimensions)
-        return
-    wanted = frozenset({*query.group_by, *dimensions})
-    hourly, daily = _narrowest(HOUR_US, wanted), _narrowest(DAY_US, wanted)
-    found = segments(ranges, days=daily is not None)
-    yield from _call_rows(db, query, found.edges, dimensions)
-    for rollup, parts in _sources(hourly, daily, found):
-        yield from _rollup_rows(db, query, rollup, parts, dimensions)
-    if hourly is not None and not hourly.inline:
-        parts = sorted(found.hours + found.days, key=lambda part: part[1])
-        yield from _tail_rows(db, query, parts, dimensions)
-
-
-def _require_few(db: apsw.Connection, call_filter: CallFilter, ranges: list[Range]) -> None:
-    """Raise InvalidInput where a question that only calls can answer would look at too many of them."""
-    left, parts = CALLS_MAX, _json([(0, ranges[0][0], ranges[-1][1])]) if ranges else "[]"
-    for table, _ in sources(call_filter):
-        source = f"{_SEGMENTS} CROSS JOIN {table} ON started_at_us >= b.low AND started_at_us < b.high"
-        left -= db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {source} LIMIT ?)", (parts, left + 1)).get or 0
-        if left < 0:
-            message = f"Expected a range of at most {CALLS_MAX:,} calls under this filter; narrow it"
-            raise InvalidInput(errors=(FieldError("$.from", message),))
-
-
-def _sources(
-    hourly: Rollup | None, daily: Rollup | None, found: Segments
-) -> Iterator[tuple[Rollup, list[tuple[int, int, int]]]]:
-    if hourly is not None and found.hours:
-        yield hourly, found.hours
-    if daily is not None and found.days:
-        yield daily, found.days
-
-
-def _narrowest(bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
-    return next((r for r in ROLLUPS if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
-
-
-def _rollup_rows(
-    db: apsw.Connection,
-    query: StatQuery,
-    rollup: Rollup,
-    parts: list[tuple[int, int, int]],
-    dimensions: dict[Dimension, int],
-) -> Iterable[tuple[int, ...]]:
-    kept = [d for d in DIMENSIONS if d in rollup.dimensions]
-    place = "bucket >= b.low AND bucket < b.high"
-    if kept[0] in dimensions:  # one seek a bucket, straight to the filtered rows
-        parts = list(exploded(_clipped(parts, *_data_range(db, dimensions)), rollup.bucket_us))
-        place = "bucket = b.low"
-        if len(parts) > SEEKS_MAX:
-            raise InvalidInput(errors=(FieldError("$.from", "The range is too long for this filter"),))
-    zeros = [(f"{d} = 0", ()) for d in DIMENSIONS if d not in rollup.dimensions]
-    if query.filter.basis == "billed":
-        zeros.append(("correction = 0", ()))
-    where, bound = all_of([*zeros, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
-    source = f"model_call_stats s ON rollup = {rollup.code} AND {place} WHERE {where}"
-    return _summed(db, query, source, (_json(parts), *bound), {m: m for m in MEASURES})
-
-
-def _clipped(parts: list[tuple[int, int, int]], low: int, high: int) -> list[tuple[int, int, int]]:
-    """The parts of parts that lie in [low, high)."""
-    return [(index, max(a, low), min(b, high)) for index, a, b in parts if max(a, low) < min(b, high)]
-
-
-def _tail_rows(
-    db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
-) -> Iterator[tuple[int, ...]]:
-    """What the cells do not hold yet: a bounded number of calls and changes, summed by hour."""
-    billed: list[Condition] = [("correction = 0", ())] if query.filter.basis == "billed" else []
-    where, bound = all_of([*billed, *((f"{name} = ?", (id_,)) for name, id_ in dimensions.items())])
-    keys = ", ".join(["hour", *query.group_by, "status"])
-    sums = ", ".join(f"sum({m})" for m in MEASURES)
-    hour = f"started_at_us / {HOUR_US} * {HOUR_US} AS hour"
-    found, stretch = tail(db)
-    shown = keys.replace("hour", hour, 1)
-    sql = " UNION ALL ".join(f"SELECT {shown}, {sums} FROM {source} WHERE {where} GROUP BY {keys}" for source in found)
-    lows = [low for _, low, _ in parts]
-    for started, *row in cast("Rows", db.execute(sql, (*stretch, *bound * len(found)))):
-        at = bisect_right(lows, started) - 1
-        if at >= 0 and started < parts[at][2]:
-            yield (parts[at][0], *row)
-
-
-def _call_rows(
-    db: apsw.Connection, query: StatQuery, parts: list[tuple[int, int, int]], dimensions: dict[Dimension, int]
-) -> Iterator[tuple[int, ...]]:
-    if not parts:
-        return
-    where, bound = all_of([FINISHED, *conditions(query.filter, dimensions)])
-    measures = {m: FROM_CALLS.get(m, m) for m in MEASURES}
-    for table, which in sources(query.filter):
-        source = f"{table} s ON started_at_us >= b.low AND started_at_us < b.high WHERE {which} AND {where}"
-        yield from _summed(db, query, source, (_json(parts), *bound), measures)
-
-
-def _json(parts: Sequence[tuple[int, int, int]]) -> str:
-    return msgspec.json.encode(parts).decode()
-
-
-def _summed(
-    db: apsw.Connection, query: StatQuery, source: str, bound: tuple[Value, ...], measures: dict[str, str]
-) -> Rows:
-    keys = ", ".join(["i", *query.group_by, "status"])
-    tail = f"FROM {_SEGMENTS} CROSS JOIN {source} GROUP BY {keys}"
-    try:
-        plain = ", ".join(f"sum({m})" for m in measures.values())
-        return cast("Rows", db.execute(f"SELECT {keys}, {plain} {tail}", bound).fetchall())
-    except apsw.SQLError as error:
-        if "integer overflow" not in str(error):
-            raise
-    halves = ", ".join(f"sum(({m}) / {SPLIT}), sum(({m}) % {SPLIT})" for m in measures.values())
-    width = len(query.group_by) + 2
-    rows = cast("Rows", db.execute(f"SELECT {keys}, {halves} {tail}", bound).fetchall())
-    return [(*row[:width], *_joined(row[width:])) for row in rows]
-
-
-def _joined(halves: Sequence[int]) -> Iterator[int]:
-    return (high * SPLIT + low for high, low in zip(halves[::2], halves[1::2], strict=True))
-
-
-def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: dict[Cell, Sums]) -> Stats:
-    totals = [sum(column) for column in zip(*cells.values(), strict=True)] or [0] * (len(MEASURES) + 1)
-    distinct = len({group for _, group in cells})
-    if query.top is not None and distinct > query.top:
-        cells = merged(cells, query.top, query.top_by)
+def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], answer: _Answer) -> Stats:
+    cells, latencies = answer.sums.cells, answer.latencies
     groups = {group for _, group in cells} - {OTHERS}
     names = id_names(db, sorted({id_ for group in groups for id_ in group}))
     shown = {group: dict(zip(query.group_by, (names[id_] for id_ in group), strict=True)) for group in groups}
@@ -268,11 +113,18 @@ def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], cells: 
         _fill(cells, len(ranges), order or [()] if not query.group_by else order)
         shown.setdefault((), {})
     rank = {group: n for n, group in enumerate(order)}
-    found = [
-        _bucket(ranges[index], shown[group], cells[index, group], distinct - len(groups) if group == OTHERS else UNSET)
-        for index, group in sorted(cells, key=lambda cell: (cell[0], rank.get(cell[1], 0)))
-    ]
-    return Stats(buckets=found, totals=_totals(StatTotals, totals), groups=UNSET if query.top is None else distinct)
+    found: list[StatBucket] = []
+    for index, group in sorted(cells, key=lambda cell: (cell[0], rank.get(cell[1], 0))):
+        start, end = map(format_time, ranges[index])
+        others = answer.sums.groups - len(groups) if group == OTHERS else UNSET
+        fields = answer.of((index, group))
+        found.append(StatBucket(start=start, end=end, group=shown[group], others=others, **fields))
+    return Stats(
+        buckets=found,
+        totals=answer.totals(),
+        groups=UNSET if query.top is None else answer.sums.groups,
+        percentiles=UNSET if latencies is None else Percentiles(source=latencies.source, relative_error=RELATIVE_ERROR),
+    )
 
 
 def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ...]]) -> None:
@@ -280,26 +132,19 @@ def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ..
         raise InvalidInput(errors=(FieldError("$.fill", f"Expected at most {CELLS_MAX} cells"),))
     for index in range(buckets_):
         for group in groups:
-            cells.setdefault((index, group), [0] * (len(MEASURES) + 1))
+            cells.setdefault((index, group), list(NOTHING))
 
 
-def _bucket(bounds: Range, group: dict[Dimension, str | None], sums: Sums, others: int | UnsetType) -> StatBucket:
-    start, end = bounds
-    fields = msgspec.structs.asdict(_totals(StatTotals, sums))
-    return StatBucket(start=format_time(start), end=format_time(end), group=group, others=others, **fields)
-
-
-def _totals(kind: type[StatTotals], sums: Sums) -> StatTotals:
-    fields = dict(zip(MEASURES, sums, strict=False))
-    seconds_e6 = fields.pop("seconds_e6")
+def _fields(sums: Sums) -> dict[str, Any]:
+    """The fields of sums."""
+    fields: dict[str, Any] = dict(zip(MEASURES, sums, strict=True))
     cost_e10 = fields.pop("cost_credits") * _CREDIT_E10 + fields.pop("cost_rest_e10")
     vendor_e10 = fields.pop("vendor_cost_credits") * _CREDIT_E10 + fields.pop("vendor_cost_rest_e10")
-    succeeded = sums[-1]
-    return kind(
-        succeeded=succeeded,
-        failed=sums[0] - succeeded,
-        seconds=format_scaled(seconds_e6, SECONDS_DECIMALS),
-        cost=format_scaled(cost_e10, COST_DECIMALS),
-        vendor_cost=format_scaled(vendor_e10, COST_DECIMALS),
+    seconds_e6 = fields.pop("seconds_e6")
+    return {
         **fields,
-    )
+        "failed": fields["calls"] - fields["succeeded"],
+        "seconds": format_scaled(seconds_e6, SECONDS_DECIMALS),
+        "cost": format_scaled(cost_e10, COST_DECIMALS),
+        "vendor_cost": format_scaled(vendor_e10, COST_DECIMALS),
+    }

@@ -10,6 +10,7 @@ from schema.model_call import CallType, Status
 Granularity = Literal["hour", "day", "month", "total"]
 Dimension = Literal["app", "user_id", "provider", "model", "type", "status", "credential_id"]
 DIMENSIONS: tuple[Dimension, ...] = ("app", "user_id", "provider", "model", "type", "status", "credential_id")
+PercentileSource = Literal["histograms", "calls"]
 Ranking = Literal["calls", "failed", "cost", "vendor_cost", "input_tokens", "output_tokens", "duration_ms_sum"]
 
 
@@ -57,12 +58,16 @@ class StatQuery(Struct, frozen=True, kw_only=True):
     compare: bool = False
     top: int | None = None
     top_by: Ranking = "calls"
+    percentiles: bool = False
+    distinct: tuple[Dimension, ...] = ()
 
 
 class StatTotals(Struct, kw_only=True):
     """Sums over finished calls. Costs are credits, of the calls that have a price; `unpriced_calls` have none.
 
-    `vendor_cost` is of the calls that have one, which may be fewer; it is null for role app.
+    `vendor_cost` is of the calls that have one, which may be fewer; it is null for role app. Percentiles are of the
+    calls that tell how long they took, null where none does. `distinct` counts the names that calls have of each
+    dimension asked for.
     """
 
     calls: int
@@ -81,6 +86,22 @@ class StatTotals(Struct, kw_only=True):
     duration_ms_sum: int
     ttfb_ms_sum: int
     ttfb_calls: int
+    duration_ms_p50: int | UnsetType | None = UNSET
+    duration_ms_p95: int | UnsetType | None = UNSET
+    duration_ms_p99: int | UnsetType | None = UNSET
+    ttfb_ms_p50: int | UnsetType | None = UNSET
+    ttfb_ms_p95: int | UnsetType | None = UNSET
+    distinct: dict[Dimension, int] | UnsetType = UNSET
+
+
+class Percentiles(Struct, kw_only=True):
+    """Where percentiles are from, and by how much of itself each may be off.
+
+    `source` is null where they are: they would take more calls than one answer looks at.
+    """
+
+    source: PercentileSource | None
+    relative_error: str
 
 
 class StatBucket(StatTotals, kw_only=True):
@@ -103,6 +124,7 @@ class Stats(Struct, kw_only=True):
     totals: StatTotals
     groups: int | UnsetType = UNSET
     previous: StatTotals | UnsetType = UNSET
+    percentiles: Percentiles | UnsetType = UNSET
 
 
 class ReasonCount(Struct, kw_only=True):

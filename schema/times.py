@@ -9,6 +9,7 @@ from msgspec import Meta
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
+QUARTER_US = 15 * MINUTE_US  # the offset of every zone is a whole number of these since 1972
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 

@@ -44,6 +44,7 @@ ACTOR = "key:test"
 NOON_US = parse_time("2026-11-22T12:00:00Z")
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
+QUARTER_US = 15 * MINUTE_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
@@ -272,19 +273,22 @@ CALL_COLUMNS = (
 )  # fmt: skip
 DIMENSIONS = ("user_id", "app", "provider", "model", "credential_id", "type", "status")
 MEASURES = (
-    "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images",
-    "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls",
+    "calls", "succeeded", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "reasoning_tokens", "images", "seconds_e6", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls",
 )  # fmt: skip
+_KINDS = ("type", "status")
+_CELL = ("app", "provider", "model", "credential_id", *_KINDS)
 ROLLUPS: dict[int, tuple[int, tuple[str, ...]]] = {
-    0: (HOUR_US, ()),
-    1: (DAY_US, ()),
-    2: (HOUR_US, ("app",)),
-    3: (DAY_US, ("app",)),
-    4: (HOUR_US, ("provider", "model")),
-    5: (DAY_US, ("provider", "model")),
-    6: (HOUR_US, ("app", "provider", "model", "credential_id")),
-    7: (DAY_US, ("app", "provider", "model", "credential_id")),
-    8: (HOUR_US, ("user_id", "app", "provider", "model", "credential_id")),
+    0: (QUARTER_US, _KINDS),
+    1: (DAY_US, _KINDS),
+    2: (QUARTER_US, ("app", *_KINDS)),
+    3: (DAY_US, ("app", *_KINDS)),
+    4: (QUARTER_US, ("provider", "model", *_KINDS)),
+    5: (DAY_US, ("provider", "model", *_KINDS)),
+    6: (QUARTER_US, _CELL),
+    7: (DAY_US, _CELL),
+    8: (QUARTER_US, ("user_id", *_CELL)),
+    9: (DAY_US, ("user_id", "app")),
 }
 
 
@@ -305,7 +309,7 @@ def stat_cells(db: apsw.Connection) -> dict[Row, Row]:
             f"SELECT started_at_us, {', '.join((*DIMENSIONS, *MEASURES))} FROM {source}", stretch
         ):
             named = {dimension: names[values[n]] for n, dimension in enumerate(DIMENSIONS)}
-            cells.count(started_us, named, values[len(DIMENSIONS) :], first=2)
+            cells.count(started_us, named, values[len(DIMENSIONS) :])
     return cells.plain
 
 
@@ -320,13 +324,11 @@ class Cells:
         for n, value in enumerate(measures):
             cell[n] += value
 
-    def count(self, started_us: int, named: Mapping[str, str | None], measures: Sequence[int], first: int = 0) -> None:
-        """Add one call to its cell of each roll-up, from the `first` on."""
-        for code, (size_us, dimensions) in ROLLUPS.items():
-            kept = {*dimensions, "type", "status"}
+    def count(self, started_us: int, named: Mapping[str, str | None], measures: Sequence[int]) -> None:
+        """Add one call to its cell of each roll-up."""
+        for code, (size_us, kept) in ROLLUPS.items():
             names = [named.get(dimension) or "" if dimension in kept else "" for dimension in DIMENSIONS]
-            if code >= first:
-                self.add((code, started_us - started_us % size_us, *names), measures)
+            self.add((code, started_us - started_us % size_us, *names), measures)
 
     @property
     def plain(self) -> dict[Row, Row]:
@@ -442,7 +444,7 @@ class Book:
     def _count(self, content: Fields, status: str, sign: int = 1) -> None:
         ttfb = content.get("ttfb_ms")
         duration = content.get("duration_ms") or 0
-        measures = [1, *used(content), duration, ttfb or 0, 0 if ttfb is None else 1]
+        measures = [1, int(status == "success"), *used(content), duration, ttfb or 0, 0 if ttfb is None else 1]
         if status == "timed_out":
             measures = [1, *[0] * (len(MEASURES) - 1)]
         self.cells.count(parse_time(content["started_at"]), {**content, "status": status}, [sign * m for m in measures])

@@ -5,7 +5,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from projections.model_call_list import NEWEST, list_calls
 from projections.model_call_stat import MEASURES
 from schema.model_call_query import CallFilter, Dimension, StatQuery
 from schema.money import SECONDS_DECIMALS, format_scaled, parse_scaled
-from schema.times import DAY_US, HOUR_US, parse_time
+from schema.times import DAY_US, HOUR_US, QUARTER_US, parse_time
+from tests.percentiles import shown_percentiles
 from tests.serving import (
     APP,
     CALLS,
@@ -42,7 +43,6 @@ from tests.serving import (
 
 STATS = "/v1/model-call-stats"
 SEED = 20261122
-QUARTER_US = 900_000_000
 DIMENSIONS: tuple[Dimension, ...] = ("app", "user_id", "provider", "model", "type", "status", "credential_id")
 QUANTITIES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "images")
 SUMS = ("calls", "succeeded", "failed", *QUANTITIES, "unpriced_calls", "duration_ms_sum", "ttfb_ms_sum", "ttfb_calls")
@@ -159,7 +159,14 @@ class Asked:
             {"start": at(starts[n]), "end": at(ends[n]), "group": self._shown(group), **folded(cells[n, group])}
             for n, group in sorted(cells)
         ]
-        return {"buckets": found, "totals": folded(selected)}
+        wanted = {*self.filters, *self.group_by}
+        kept = any(wanted <= kind for kind in ({"app"}, {"provider", "model"}))
+        source = "histograms" if kept else "calls"
+        return {
+            "buckets": found,
+            "totals": folded(selected),
+            "percentiles": {"source": source, "relative_error": "0.0078125"},
+        }
 
     def _shown(self, group: tuple[str, ...]) -> dict[str, str | None]:
         return {name: value or None for name, value in zip(self.group_by, group, strict=True)}
@@ -179,6 +186,7 @@ def folded(calls: Sequence[Json]) -> Json:
         "duration_ms_sum": sum(call.get("duration_ms") or 0 for call in calls),
         "ttfb_ms_sum": sum(call.get("ttfb_ms") or 0 for call in calls),
         "ttfb_calls": sum(call.get("ttfb_ms") is not None for call in calls),
+        **shown_percentiles(calls),
     }
 
 
@@ -242,6 +250,18 @@ def test_statistics_equal_a_fold_by_hand(recorded: tuple[Service, list[Json]], s
         response = service.get(f"{STATS}?{asked.query()}", "dashboard")
         assert response.status_code == 200, (seed, n, asked, response.text)
         assert response.json() == asked.answer(calls), (seed, n, asked)
+
+
+@pytest.mark.parametrize("timezone", ZONES)
+def test_each_zone_equals_a_fold_by_hand(recorded: tuple[Service, list[Json]], timezone: str) -> None:
+    """Off UTC by halves and quarters of an hour, and around the days on which clocks are set."""
+    service, calls = recorded
+    dice = random.Random(f"{SEED} {timezone}")
+    for n in range(6):
+        asked = replace(random_question(dice), timezone=timezone, granularity=("hour", "day", "month")[n % 3])
+        asked.high_us = min(asked.high_us, asked.low_us + 20 * DAY_US) if n % 3 == 0 else asked.high_us
+        response = service.get(f"{STATS}?{asked.query()}", "dashboard")
+        assert response.json() == asked.answer(calls), (n, asked)
 
 
 @pytest.mark.parametrize("granularity", ["hour", "day", "month", "total"])
@@ -431,6 +451,8 @@ def test_many_groups_are_shown_in_order(service: Service) -> None:
 
 # Exact and fresh
 
+COUNTS = {"calls", "succeeded", "ttfb_calls"}
+
 
 def test_the_current_hour_includes_the_last_call_at_once(service: Service) -> None:
     """Every acknowledged call is in the very next answer, in each form of the question."""
@@ -455,24 +477,25 @@ def test_sums_beyond_64_bits_are_exact(service: Service) -> None:
     service.post(CALLS, [a_call("a", ttfb_ms=1), a_call("b", ttfb_ms=None)])
     huge = 2**63 - 1
     db = open_writer(service.ledger.path)
-    columns = ", ".join(f"{measure} = ?" for measure in MEASURES if measure not in {"calls", "ttfb_calls"})
+    columns = ", ".join(f"{measure} = ?" for measure in MEASURES if measure not in COUNTS)
     table = "model_call_stats"
     names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
     copied = ", ".join("part + 1" if name == "part" else name for name in names)
-    db.execute(f"UPDATE {table} SET {columns}", (huge,) * (len(MEASURES) - 2))
+    db.execute(f"UPDATE {table} SET {columns}", (huge,) * (len(MEASURES) - len(COUNTS)))
     db.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {copied} FROM {table} ORDER BY rollup, bucket")
     db.execute("UPDATE model_calls SET input_tokens = ?, output_tokens = ?, duration_ms = ?", (huge, huge, huge))
     db.close()
-    rollup = service.get(f"{STATS}?from=2026-11-22T00:00:00Z&to=2026-11-23T00:00:00Z").json()["totals"]
+    sums = "&percentiles=false"  # no bin is that high
+    rollup = service.get(f"{STATS}?from=2026-11-22T00:00:00Z&to=2026-11-23T00:00:00Z{sums}").json()["totals"]
     assert (rollup["input_tokens"], rollup["duration_ms_sum"]) == (2 * huge, 2 * huge)
-    edge = service.get(f"{STATS}?from=2026-11-22T10:00:00.1Z&to=2026-11-22T10:00:00.2Z").json()["totals"]
+    edge = service.get(f"{STATS}?from=2026-11-22T10:00:00.1Z&to=2026-11-22T10:00:00.2Z{sums}").json()["totals"]
     assert (edge["input_tokens"], edge["output_tokens"], edge["duration_ms_sum"]) == (2 * huge, 2 * huge, 2 * huge)
     assert (edge["calls"], edge["ttfb_calls"], edge["ttfb_ms_sum"]) == (2, 1, 1)
 
 
 # What an answer costs
 
-DAYS_ASKED = 30
+DAYS_ASKED = 14  # so few that ten thousand calls fill each quarter of an hour's cells
 FIRST_US = NOW_US // DAY_US * DAY_US - DAYS_ASKED * DAY_US
 RANGE = CallFilter(from_us=FIRST_US, to_us=FIRST_US + DAYS_ASKED * DAY_US)
 FEW = 10_000
@@ -484,6 +507,10 @@ QUESTIONS = {
     "days by app": StatQuery(filter=RANGE, granularity="day", group_by=("app",)),
     "hours by model and app": StatQuery(filter=RANGE, granularity="hour", group_by=("app", "model")),
     "Berlin's days": StatQuery(filter=RANGE, granularity="day", timezone="Europe/Berlin"),
+    "Kathmandu's days": StatQuery(filter=RANGE, granularity="day", timezone="Asia/Kathmandu"),
+    "Kathmandu's days by app": StatQuery(filter=RANGE, granularity="day", timezone="Asia/Kathmandu", group_by=("app",)),
+    "Lord Howe's hours": StatQuery(filter=RANGE, granularity="hour", timezone="Australia/Lord_Howe"),
+    "St. John's days": StatQuery(filter=RANGE, granularity="day", timezone="America/St_Johns"),
     "total": StatQuery(filter=RANGE),
 }
 

@@ -119,7 +119,7 @@ def test_a_group_keeps_what_is_known_within_it(tmp_path: Path) -> None:
 def test_a_question_that_would_look_at_too_many_calls_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projections.model_call_stat_read.CALLS_MAX", 3)
+    monkeypatch.setattr("projections.model_call_stat_rows.CALLS_MAX", 3)
     with open_book(tmp_path) as writer, reading(writer.path) as db:
         writer.write([call(f"c-{n}", started_at=f"2026-01-0{n}T00:00:00Z", at_us=NOON_US) for n in range(1, 6)])
         few = CallFilter(as_of=9, from_us=NOON_US - DAY_US, to_us=NOON_US)

@@ -11,15 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import journal, rebuild
+from ledger import journal, reads, rebuild
 from ledger.database import open_writer
 from ledger.decision import Command
 from projections import model_call_stat
 from projections.engine import Engine, registry
 from schema.correction import Basis
-from schema.model_call_query import CallFilter, Dimension, Granularity, StatQuery
+from schema.model_call_query import CallFilter, Dimension, Granularity, Percentiles, StatQuery
 from schema.times import format_time
-from tests.changes import FROM_US, TO_US, Plain, a_rate, advance, correction, fold, listed, rerate, revert, statistics
+from tests.changes import (
+    BUCKETS,
+    FROM_US,
+    TO_US,
+    Plain,
+    a_rate,
+    advance,
+    correction,
+    fold,
+    listed,
+    rerate,
+    revert,
+    statistics,
+)
 from tests.histories import (
     DAY_US,
     HOUR_US,
@@ -38,17 +51,22 @@ from tests.histories import (
     tables,
     write_in_groups,
 )
+from tests.percentiles import ASKED, shown_percentiles
 from tests.strategies import TORTURE_STEPS, apps, examples, group_sizes, ids, optional, statuses, tails
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+NAMES = [f"{measure}_p{per_cent}" for measure, asked in ASKED.items() for per_cent in asked]
 GROUPS: tuple[tuple[Dimension, ...], ...] = (
     (), ("app",), ("user_id",), ("provider", "model"), ("type",), ("status",), ("credential_id",),
 )  # fmt: skip
 ADVANCES = 8  # more batches than a run over so few calls has
 
 models = st.sampled_from(("gpt-4o", "sonnet"))
-starts_us = st.sampled_from((NOON_US, NOON_US - 1, NOON_US - HOUR_US, NOON_US - 30 * DAY_US, NOON_US - 13 * HOUR_US))
+starts_us = st.sampled_from(
+    (NOON_US, NOON_US - 1, NOON_US - 20 * MINUTE_US, NOON_US - HOUR_US, NOON_US - 30 * DAY_US, NOON_US - 13 * HOUR_US)
+)
+WITHIN_THE_HOUR = {format_time(NOON_US - 1), format_time(NOON_US - 20 * MINUTE_US)}  # before noon, cut at its start
 tokens = st.integers(0, 9)
 usages = optional(st.fixed_dictionaries({"input_tokens": tokens, "output_tokens": tokens}))
 fields = st.fixed_dictionaries(
@@ -56,7 +74,7 @@ fields = st.fixed_dictionaries(
     optional={
         "model": models, "type": st.sampled_from(("chat_completion", "embedding")),
         "user_id": optional(st.sampled_from(("u-1", "u-2"))), "credential_id": optional(st.just("k")),
-        "duration_ms": optional(st.integers(0, 99)), "ttfb_ms": optional(st.integers(0, 99)),
+        "duration_ms": optional(st.integers(0, 99) | st.integers(0, 10**12)), "ttfb_ms": optional(st.integers(0, 99)),
     },
 )  # fmt: skip
 prices = st.sampled_from(("0.5", "0.0000000001", "3"))
@@ -152,8 +170,48 @@ def check_sums(db: apsw.Connection, plain: Plain) -> None:
         timed = [each for each in calls if each.fields.get("duration_ms") is not None]
         assert statistics(db, StatQuery(filter=by_calls)) == fold(timed, (), 0)
         cut = CallFilter(basis=basis, from_us=NOON_US - HOUR_US + 1, to_us=NOON_US)
-        within = [each for each in calls if each.fields["started_at"] == format_time(NOON_US - 1)]
+        within = [each for each in calls if each.fields["started_at"] in WITHIN_THE_HOUR]
         assert statistics(db, StatQuery(filter=cut)) == fold(within, (), 0)
+
+
+KEPT: tuple[tuple[Dimension, ...], ...] = ((), ("app",), ("provider", "model"), ("model",))
+
+
+def check_percentiles(db: apsw.Connection, plain: Plain) -> None:
+    """From histograms, and from the calls themselves, as sorting says; also where the range cuts an hour."""
+    for basis, granularity, group in product(BASES, GRANULARITIES, KEPT):
+        calls = [each.fields for each in plain.calls(basis)]
+        for by_calls in (False, True):
+            call_filter = CallFilter(basis=basis, as_of=10**9 if by_calls else None)
+            query = StatQuery(filter=call_filter, granularity=granularity, group_by=group, percentiles=True)
+            check_cells(db, query, calls, "calls" if by_calls else "histograms")
+    for basis, app in product(BASES, ("a", "b")):
+        calls = [each.fields for each in plain.calls(basis) if each.fields["app"] == app]
+        query = StatQuery(filter=CallFilter(basis=basis, app=app), granularity="hour", percentiles=True)
+        check_cells(db, query, calls, None)
+    cut = CallFilter(from_us=NOON_US - HOUR_US + 1, to_us=NOON_US)
+    within = [c.fields for c in plain.calls("corrected") if c.fields["started_at"] in WITHIN_THE_HOUR]
+    totals = reads.model_call_stats(db, StatQuery(filter=cut, percentiles=True)).totals
+    assert {name: getattr(totals, name) for name in NAMES} == shown_percentiles(within)
+
+
+def check_cells(db: apsw.Connection, query: StatQuery, calls: list[Fields], source: str | None) -> None:
+    letters = BUCKETS[query.granularity]
+    buckets: dict[tuple[str, ...], list[Fields]] = {}
+    for each in calls:
+        key = (each["started_at"][:letters], *(each[name] or "" for name in query.group_by))
+        buckets.setdefault(key, []).append(each)
+    found = reads.model_call_stats(db, query)
+    assert isinstance(found.percentiles, Percentiles)
+    assert source is None or found.percentiles.source == source
+    shown = {
+        (each.start[:letters], *(each.group[name] or "" for name in query.group_by)): {
+            name: getattr(each, name) for name in NAMES
+        }
+        for each in found.buckets
+    }
+    assert shown == {key: shown_percentiles(cell) for key, cell in buckets.items()}, query
+    assert {name: getattr(found.totals, name) for name in NAMES} == shown_percentiles(calls)
 
 
 def check(steps: list[Step], sizes: list[int], tail: int) -> None:
@@ -167,6 +225,7 @@ def check(steps: list[Step], sizes: list[int], tail: int) -> None:
             write_in_groups(other, history.commands, [1])
             with reading(book.path) as db, reading(other.path) as second:
                 check_sums(db, history.plain)
+                check_percentiles(db, history.plain)
                 events, live = journal.read(db, 0, 10**6), tables(db)
                 assert (entries(second), tables(second)) == (entries(db), live)
             for size in {1, sizes[0], len(events)} if events else ():

@@ -214,6 +214,7 @@ def test_the_largest_calls_add_up_exactly(tmp_path: Path) -> None:
             cell = next(cell for key, cell in stat_cells(db).items() if key[0] == 1)
         assert cell == (
             50,
+            50,
             50 * most,
             50 * most,
             50 * most,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ledger import journal, rebuild
+from ledger import journal, reads, rebuild
 from ledger.database import open_writer, write
 from ledger.decision import Command
 from ledger.ledger import Ledger
@@ -21,6 +21,7 @@ from projections import model_call_stat
 from projections.engine import Engine, checkpoints, registry, require
 from projections.projection import SHADOW, Projection
 from schema.errors import Rebuilding, UnknownEventType
+from schema.model_call_query import CallFilter, StatQuery
 from tests.histories import (
     NOON_US,
     Row,
@@ -251,10 +252,8 @@ def test_a_new_version_is_rebuilt_while_writes_go_on(tmp_path: Path, monkeypatch
         wait_until_current(ledger)
         ledger.execute_now([call("after")])
         ledger.readers.now(require, 36, *ALL)
-        counted = ledger.readers.now(
-            lambda db: db.execute("SELECT sum(calls) FROM model_call_stats WHERE rollup = 0").get
-        )
-        assert counted == 36
+        found = ledger.readers.now(reads.model_call_stats, StatQuery(filter=CallFilter()))
+        assert found.totals.calls == 36
 
 
 @pytest.mark.parametrize("name", [name for name, projection in registry().items() if projection.blocking])

@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, get
 from litestar.response import Response, Stream
 from litestar.types import ASGIApp
+from msgspec import UNSET
 
 from api import parquet, query
 from api.auth import READERS, principal_of
@@ -19,13 +20,13 @@ from ledger import reads
 from ledger.call_export import head_position
 from ledger.csv_text import csv_text
 from schema.call_export import CALLS, ExportManifest, Layout
-from schema.model_call_query import StatBucket, StatTotals
+from schema.model_call_query import StatBucket, StatQuery, StatTotals
 
 AnyRequest = Request[Any, Any, Any]
 MEDIA_TYPES: dict[Form, str] = {"csv": "text/csv; charset=utf-8; header=present", "parquet": parquet.MEDIA_TYPE}
 POSITION = "Export-Position"
 POSITIONED = {POSITION: "The journal's position when the export began; its manifest takes it as `as_of`."}
-_MEASURES = StatTotals.__struct_fields__
+_MEASURES = tuple(field for field in StatTotals.__struct_fields__ if field != "distinct")
 
 
 async def _export(request: AnyRequest, form: Form) -> Export:
@@ -105,14 +106,18 @@ async def export_model_call_stats(request: AnyRequest) -> ASGIApp:
     asked = await query.stat_query(request)
     found = await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked)
     found = own_view(principal_of(request), found)
-    header = ("start", "end", *asked.group_by, "others", *_MEASURES)
-    rows = [_row(bucket, asked.group_by) for bucket in found.buckets]
+    distinct = tuple(f"distinct_{dimension}" for dimension in asked.distinct)
+    header = ("start", "end", *asked.group_by, "others", *_MEASURES, *distinct)
+    rows = [_row(bucket, asked) for bucket in found.buckets]
     return Answer(csv_text([header, *rows]).encode(), 200, MEDIA_TYPES["csv"], _attachment("model-call-stats.csv"))
 
 
-def _row(bucket: StatBucket, group_by: tuple[Any, ...]) -> list[Any]:
-    group = (bucket.group.get(name) for name in group_by)
-    return [bucket.start, bucket.end, *group, bucket.others or 0, *(getattr(bucket, name) for name in _MEASURES)]
+def _row(bucket: StatBucket, asked: StatQuery) -> list[Any]:
+    group = (bucket.group.get(name) for name in asked.group_by)
+    measures = (getattr(bucket, name) for name in _MEASURES)
+    distinct = () if bucket.distinct is UNSET else (bucket.distinct[name] for name in asked.distinct)
+    values = (None if value is UNSET else value for value in measures)
+    return [bucket.start, bucket.end, *group, bucket.others or 0, *values, *distinct]
 
 
 def _attachment(name: str) -> dict[str, str]:
