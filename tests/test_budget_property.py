@@ -374,7 +374,7 @@ def _compare(history: History, writer: Writer) -> None:
         for each in entries
         if each["type"].startswith("account.balance_")
     ]
-    assert sorted(alerts[len(ACCOUNTS) :]) == sorted(history.alerts)
+    assert sorted(alerts) == sorted(history.alerts)
 
 
 @pytest.mark.parametrize("seed", range(12))
