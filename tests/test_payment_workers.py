@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ledger.code_guesses import WRONG_A_MINUTE_MAX
 from ledger.ledger import LEDGER_FILE
 from ops.bootstrap import clock_us
 from ops.verify import verify
@@ -20,11 +21,13 @@ REDEMPTIONS = 200
 JSON = {"Content-Type": "application/json"}
 
 
-def posted(server: Server, path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, Json]:
+def posted(
+    server: Server, path: str, body: bytes, headers: dict[str, str] | None = None, caller: str = "admin"
+) -> tuple[int, Json]:
     """A status and an answer; 0 where there was none."""
     connection = server.connect()
     try:
-        found = ask(connection, "POST", path, "admin", body, headers or JSON)
+        found = ask(connection, "POST", path, caller, body, headers or JSON)
         return found.status, found.json()
     except Disconnected:
         return 0, {}
@@ -71,7 +74,7 @@ def test_two_workers_credit_a_payment_once(tmp_path: Path, kills: int) -> None:
 
 
 def test_two_workers_give_the_last_coupon_once(tmp_path: Path) -> None:
-    """Two hundred ask both workers at the same time: one of them gets it."""
+    """Two hundred ask both workers at the same time: one of them gets it. Who guesses gets twenty tries of both."""
     data_dir = tmp_path / "data"
     prepare(data_dir)
     with started(data_dir, "--workers", "2") as server, ThreadPoolExecutor(32) as threads:
@@ -83,6 +86,12 @@ def test_two_workers_give_the_last_coupon_once(tmp_path: Path) -> None:
 
         answers = Counter(threads.map(redeem, range(REDEMPTIONS)))
         assert answers == {201: 1, 409: REDEMPTIONS - 1}
+
+        def guess(number: int) -> int:
+            body = json.dumps({"id": f"g-{number}", "code": f"WRONG-{number}"}).encode()
+            return posted(server, "/v1/accounts/acc/coupon-redemptions", body, caller=APP)[0]
+
+        assert Counter(threads.map(guess, range(60))) == {404: WRONG_A_MINUTE_MAX, 429: 60 - WRONG_A_MINUTE_MAX}
     check(data_dir, 5)
 
 
