@@ -1,6 +1,7 @@
 """The same callbacks to two workers at once, with kills between: a payment credits once, a coupon goes to one."""
 
 import json
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.recharges import CALLBACKS, a_client, a_package, signed, told
 from tests.server import Disconnected, Server, ask, started
 from tests.serving import APP, Json, prepare
 
+TORTURE_KILLS = int(os.environ.get("TORTURE_KILLS", "500"))
 ORDERS, DELIVERIES = 25, 4
 REDEMPTIONS = 200
 JSON = {"Content-Type": "application/json"}
@@ -53,10 +55,8 @@ def deliver(server: Server, number: int) -> int:
     return posted(server, f"{CALLBACKS}/bank", body, signed(body, at_us=clock_us(), id_=f"msg_{number}"))[0]
 
 
-@pytest.mark.parametrize("kills", [0, 2])
-def test_two_workers_credit_a_payment_once(tmp_path: Path, kills: int) -> None:
+def told_from_all_sides(data_dir: Path, kills: int) -> None:
     """Each payment told four times at once; who gets no answer, as a vendor, tells it again."""
-    data_dir = tmp_path / "data"
     prepare(data_dir)
     answered: set[int] = set()
     for kill in range(kills + 1):
@@ -66,11 +66,23 @@ def test_two_workers_credit_a_payment_once(tmp_path: Path, kills: int) -> None:
             missing = [n for n in range(ORDERS) if n not in answered]
             futures = [(n, threads.submit(deliver, server, n)) for n in missing for _ in range(DELIVERIES)]
             if kill < kills:
-                futures[len(futures) // 3][1].result()
+                futures[len(futures) // (kills + 2)][1].result()
                 server.kill()
             answered |= {n for n, future in futures if future.result() == 200}
     assert answered == set(range(ORDERS))
     check(data_dir, 1_100 * ORDERS)
+
+
+@pytest.mark.parametrize("kills", [0, 1])
+def test_two_workers_credit_a_payment_once(tmp_path: Path, kills: int) -> None:
+    """However often and through whichever worker it is told, and whenever both die."""
+    told_from_all_sides(tmp_path / "data", kills)
+
+
+@pytest.mark.torture
+def test_workers_killed_all_day_credit_a_payment_once(tmp_path: Path) -> None:
+    for lane in range(max(1, TORTURE_KILLS // 20)):
+        told_from_all_sides(tmp_path / f"data-{lane}", 10)
 
 
 def test_two_workers_give_the_last_coupon_once(tmp_path: Path) -> None:

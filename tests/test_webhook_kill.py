@@ -19,6 +19,7 @@ from tests.test_report_kill import asked
 
 TORTURE_KILLS = int(os.environ.get("TORTURE_KILLS", "500"))
 SETTLE_S = 60.0
+LIFE_S = 1.5
 SETTINGS = {"send_timeout_s": 0.5, "webhook_attempts_max": 1000}
 
 
@@ -27,13 +28,19 @@ class Posts:
 
     def __init__(self) -> None:
         self.posted = 0
+        self.ends_s = 0.0
         self.stop = threading.Event()
 
     def run(self, server: Server) -> threading.Thread:
         self.stop.clear()
+        self.ends_s = time.monotonic() + LIFE_S
         thread = threading.Thread(target=self._work, args=(server,))
         thread.start()
         return thread
+
+    def waited(self) -> bool:
+        """Whether a life was long enough: after a failure nothing is told for a while."""
+        return time.monotonic() > self.ends_s
 
     def _work(self, server: Server) -> None:
         while not self.stop.is_set():
@@ -42,7 +49,7 @@ class Posts:
             except Disconnected:
                 return
             self.posted += 1
-            time.sleep(0.05)
+            time.sleep(0.1)
 
 
 def killed_while_telling(data_dir: Path, kills: int, workers: str, seed: int) -> None:
@@ -57,12 +64,13 @@ def killed_while_telling(data_dir: Path, kills: int, workers: str, seed: int) ->
                     for id_, url in (("hook", receiver.url), ("broken", broken.url)):
                         hook: Json = {"id": id_, "url": url, "events": ["model_call.*"], "secret": SECRET}
                         asked(server, "POST", "/v1/webhooks", hook)
-                thread = posts.run(server)
-                time.sleep(dice.uniform(1.0, 2.5))
+                thread, begun = posts.run(server), receiver.attempts
+                wait_for(lambda begun=begun: receiver.attempts > begun or posts.waited(), SETTLE_S)
+                time.sleep(dice.uniform(0.0, 0.5))
                 server.kill()
                 posts.stop.set()
                 thread.join()
-        receiver.chance = 0.1
+        receiver.chance = 0.05
         with started(data_dir, "--workers", workers, **SETTINGS) as server:
             wait_for(lambda: is_told(server, receiver, data_dir), SETTLE_S)
         check(data_dir, receiver)
@@ -94,9 +102,9 @@ def check(data_dir: Path, receiver: Receiver) -> None:
     assert report.ok, report.faults
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_killed_service_tells_each_event_in_order(tmp_path: Path, workers: str) -> None:
-    killed_while_telling(tmp_path / "data", 2, workers, seed=int(workers))
+@pytest.mark.parametrize(("workers", "kills"), [("1", 1), ("2", 2)])
+def test_a_killed_service_tells_each_event_in_order(tmp_path: Path, workers: str, kills: int) -> None:
+    killed_while_telling(tmp_path / "data", kills, workers, seed=int(workers))
 
 
 @pytest.mark.torture
