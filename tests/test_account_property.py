@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hypothesis.strategies as st
@@ -67,7 +67,8 @@ class Interleaving(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.held = ExitStack()
-        self.writer = self.held.enter_context(open_book(Path(mkdtemp())))
+        directory = self.held.enter_context(TemporaryDirectory())
+        self.writer = self.held.enter_context(open_book(Path(directory)))
         self.plain = PlainAccounts(OWNERS)
         self.now = NOON_US
         self.changes = 0
