@@ -5,6 +5,7 @@ TORTURE_KILLS ?= 500
 TORTURE_STEPS ?= 100000
 TORTURE_EXAMPLES ?= 5000
 TORTURE_ROWS ?= 1000000
+TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 export TORTURE_KILLS TORTURE_STEPS TORTURE_EXAMPLES TORTURE_ROWS
 
@@ -33,7 +34,7 @@ parquet: $(INSTALLED) ## what Parquet files need, into .venv
 	$(PIP) install --quiet --require-hashes -r ops/requirements-parquet.txt
 
 test: $(INSTALLED_DEV) ## the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 check: $(INSTALLED_DEV) ## format, lint, types, layers
 	$(BIN)/ruff format --check

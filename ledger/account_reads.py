@@ -10,7 +10,7 @@ from msgspec import Meta
 from ledger import catalogue_reads, journal
 from ledger.payer import may_use
 from ledger.teller import Teller
-from projections import account_balance
+from projections import account_balance, account_statement
 from projections.account_book import AccountState, Book, HoldState
 from projections.engine import require
 from schema.account import ACCOUNT, SOURCE
@@ -38,7 +38,7 @@ def account(db: apsw.Connection, id_: str, app: str | None, now_us: int) -> tupl
 def account_as_of(db: apsw.Connection, id_: str, app: str | None, position: int) -> tuple[AccountView, Stand]:
     """An account as the event at a position left it; raises NotFound where it was not there yet."""
     _state(db, id_, app)
-    found = account_balance.line_at(db, id_, position)
+    found = account_balance.state_at(db, id_, position)
     events = _rules(db, id_)
     if found is None or events[0].position > position:
         raise NotFound(f"there was no account {id_} at position {position}")
@@ -114,7 +114,7 @@ def transactions(
     """An account's transactions in order; raises NotFound, Forbidden, InvalidInput for a bad cursor."""
     _state(db, id_, app)
     (after,) = decode_cursor(cursor, After) if cursor else (0,)
-    rows = account_balance.transactions(db, id_, after, limit)
+    rows = account_statement.transactions(db, id_, after, limit)
     events = journal.at(db, [row[0] for row in rows])
     items = [transaction_view(id_, row, event) for row, event in zip(rows, events, strict=True)]
     return Page(items=items, next_cursor=encode_cursor(rows[-1][0]) if len(rows) == limit else None)

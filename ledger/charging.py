@@ -6,7 +6,7 @@ from ledger.account_draw import draw, usable
 from ledger.decision import WorkingSet
 from ledger.payer import payer
 from ledger.teller import Teller, charge_of
-from projections.account_book import AccountState, HoldState
+from projections.account_book import HoldState
 from schema.charge import Charge
 from schema.entry import NewEvent
 from schema.hold import HoldSettled, source_of
@@ -27,30 +27,22 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
     account = payer(book, call, any_account=any_account)
     if account is None:
         return ()
-    rating = call.rating
-    amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
+    cost = None if call.rating is None else call.rating.cost
+    amount = 0 if cost is None else amount_e10(cost)
     events: Sequence[NewEvent] = ()
     if account.due_us <= now_us:
         teller = Teller(book, now_us, actor)
         account = teller.settle_due(account.id)
         book, events = teller.book, teller.events
-    if not account.grants and amount <= account.unheld_balance_e10:
-        call.charge = _from_balance(account, amount, call)
+    tokens = tokens_of(call.usage)
+    if not account.grants and cost is not None and 0 < amount <= account.unheld_balance_e10:  # as nearly every call
+        after = amount_text(account.total_e10 - amount)
+        call.charge = Charge(account=account.id, amount=cost, tokens=tokens, sequence=account.sequence + 1, after=after)
         return events
     grants = usable(book, account, now_us, call)
     drawn = draw(account, grants, amount, overdraft=account.overdraft == "unheld")
-    call.charge = charge_of(account, drawn, tokens_of(call.usage))
+    call.charge = charge_of(account, drawn, tokens)
     return events
-
-
-def _from_balance(account: AccountState, amount: int, call: Chargeable) -> Charge:
-    """What nearly every charge is, made with little ado."""
-    usage, rating = call.usage, call.rating
-    tokens = 0 if usage is None else (usage.input_tokens or 0) + (usage.output_tokens or 0)
-    if not amount or rating is None or rating.cost is None:
-        return Charge(account=account.id, tokens=tokens)
-    after = amount_text(account.balance_e10 + account.free_e10 - amount)
-    return Charge(account=account.id, amount=rating.cost, tokens=tokens, sequence=account.sequence + 1, after=after)
 
 
 def _settle(ws: WorkingSet, hold: HoldState, call: Chargeable, now_us: int, actor: str) -> Sequence[NewEvent]:

@@ -3,7 +3,8 @@
 import apsw
 
 from ledger import account_reads
-from projections import account_balance
+from projections import account_balance, account_statement
+from projections.account_part import HIGH
 from schema.account_alert import DAYS_LEFT_MAX, Basis, Forecast
 from schema.account_view import AccountView
 from schema.money import amount_e10, amount_text, half_up
@@ -23,9 +24,9 @@ def range_position(db: apsw.Connection, days: int, now_us: int) -> int:
 
 def forecast_of(db: apsw.Connection, view: AccountView, position: int, days: int, now_us: int) -> Forecast:
     """The same of an account that was read at `now_us`; `position` is that of `range_position`."""
-    before = account_balance.line_at(db, view.id, position)
+    before = account_balance.state_at(db, view.id, position)
     spent_before = 0 if before is None else before.spent_e10
-    first = account_balance.first_spent(db, view.id, position, spent_before)
+    first = account_statement.first_spent(db, view.id, position, divmod(spent_before, HIGH))
     spent, available = amount_e10(view.spent) - spent_before, amount_e10(view.available)
     began_us = now_us if first is None else account_reads.recorded_at(db, first)
     start_us = min(max(began_us, now_us - days * DAY_US), now_us - DAY_US)

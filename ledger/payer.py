@@ -62,7 +62,7 @@ def payer(book: Book, call: Any, *, any_account: bool) -> AccountState | None:  
             return named
     owners = book.owners
     found = None
-    if call.user_id is not None:
+    if book.of_users and call.user_id is not None:
         found = owners.get(f"user/{app}/{call.user_id}") or owners.get(f"user//{call.user_id}")
     found = found or owners.get(f"app//{app}")
     return None if found is None else book.accounts[found]

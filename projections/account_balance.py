@@ -1,59 +1,42 @@
 """What accounts hold, their statement lines, grants and holds. Built from events alone; commands read it.
 
-Sums that have no bound of their own (spent, owed, tokens) are kept as two numbers, whole ten billions and the rest.
+Sums that have no bound of their own (spent, owed, tokens) are kept as two numbers, how many times 10^18 and the rest.
 """
 
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Any
 
 import apsw
 import msgspec
 
-from projections.account_book import HIGH, KINDS, NEVER_US, AccountState, Book, Grant, HoldKey, HoldState
+from projections.account_book import KINDS, NEVER_US, AccountState, Book, Grant, HoldKey, HoldState
+from projections.account_part import HIGH
+from projections.account_statement import LINES, MARKS, SHOWN, VIEW, line_at
+from projections.account_statement import store as store_lines
 from projections.bulk import Row, insert
 from projections.projection import Projection, Table, Target
 from schema.account import AccountChanged, AccountCreated, OwnerKind
 from schema.charge import Charge, Scope
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
-from schema.credit import AccountCollected, AccountCredited, GrantExpired, TransactionKind
+from schema.credit import AccountCollected, AccountCredited, GrantExpired
 from schema.entry import Recorded
 from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled
 from schema.model_call import FINISHED
 
-_SHOWN = """
-    balance_e10       INTEGER NOT NULL,  -- with what is held of it
-    free_e10          INTEGER NOT NULL,  -- with what is held of it
-    spent_high        INTEGER NOT NULL,  -- credits
-    spent_e10         INTEGER NOT NULL,  -- and the rest
-    owed_high         INTEGER NOT NULL,
-    owed_e10          INTEGER NOT NULL,
-    tokens_high       INTEGER NOT NULL,  -- ten billions
-    tokens            INTEGER NOT NULL,  -- and the rest
-    sequence          INTEGER NOT NULL,
-"""
 _BALANCE_COLUMNS = f"""
     account           TEXT PRIMARY KEY,
     owner             TEXT NOT NULL,
     overdraft         TEXT NOT NULL,
     apps              TEXT NOT NULL,
-    {_SHOWN.strip()}
+    {SHOWN.strip()}
     balance_held_e10  INTEGER NOT NULL,
     free_held_e10     INTEGER NOT NULL,
     issued_e10        INTEGER NOT NULL,
     expired_e10       INTEGER NOT NULL,
     grants            INTEGER NOT NULL,  -- with something left
     holds             INTEGER NOT NULL,  -- open
-    position          INTEGER NOT NULL
-"""
-_LINE_COLUMNS = f"""
-    account           TEXT NOT NULL,
-    position          INTEGER NOT NULL,
-    kind              TEXT,              -- null where no money moved
-    amount_e10        INTEGER NOT NULL,
-    held_e10          INTEGER NOT NULL,
-    {_SHOWN.strip()}
-    PRIMARY KEY (account, position)
+    lines             INTEGER NOT NULL,  -- of its statement
+    position          INTEGER NOT NULL   -- of the last of them
 """
 _GRANT_COLUMNS = """
     account           TEXT NOT NULL,
@@ -85,7 +68,8 @@ _HOLD_COLUMNS = """
 """
 _STATE = (
     "account, owner, overdraft, apps, balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, "
-    "tokens, sequence, balance_held_e10, free_held_e10, issued_e10, expired_e10, grants, holds, position"
+    "tokens, sequence, balance_held_e10, free_held_e10, issued_e10, expired_e10, grants, holds, lines, "
+    "position"
 )
 _CHANGING = tuple(_STATE.split(", ")[2:])
 _UPSERT = f"ON CONFLICT (account) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}"
@@ -120,12 +104,12 @@ def _take_accounts(db: apsw.Connection, book: Book, query: str, keys: Iterable[s
 def _state(row: Any) -> AccountState:  # noqa: ANN401 - a row
     (
         id_, owner, overdraft, apps, balance, free, spent_high, spent, owed_high, owed, tokens_high, tokens, sequence,
-        balance_held, free_held, issued, expired, grants, holds, position,
+        balance_held, free_held, issued, expired, grants, holds, lines, position,
     ) = row  # fmt: skip
     return AccountState(
         id_, owner, overdraft, () if apps == "[]" else _apps.decode(apps), balance, balance_held, free, free_held,
         issued, expired, spent_high * HIGH + spent, owed_high * HIGH + owed, tokens_high * HIGH + tokens, sequence,
-        grants, holds, position,
+        grants, holds, lines, position,
     )  # fmt: skip
 
 
@@ -222,39 +206,13 @@ def find_holds(db: apsw.Connection, app: str | None, id_: str) -> list[HoldState
     return [_hold(row) for row in db.execute(query, (id_, app))]
 
 
-def line_at(db: apsw.Connection, account: str, position: int) -> AccountState | None:
+def state_at(db: apsw.Connection, account: str, position: int) -> AccountState | None:
     """What an account held after the last event up to a position that touched it; rules and other details aside."""
-    query = (
-        "SELECT balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, tokens, sequence, "
-        "held_e10, position FROM account_statement WHERE account = ? AND position <= ? ORDER BY position DESC LIMIT 1"
-    )
-    for row in db.execute(query, (account, position)):
-        *shown, held, at = row
-        return _state((account, "", "", "[]", *shown, held, 0, 0, 0, 0, 0, at))
-    return None
-
-
-def first_spent(db: apsw.Connection, account: str, position: int, spent_e10: int) -> int | None:
-    """The position after the given one at which more or less was spent than before; None where nothing was since."""
-    query = (
-        "SELECT position FROM account_statement WHERE account = ? AND position > ? "
-        "AND (spent_high, spent_e10) <> (?, ?) ORDER BY position LIMIT 1"
-    )
-    found: int | None = db.execute(query, (account, position, *divmod(spent_e10, HIGH))).get
-    return found
-
-
-TransactionRow = tuple[int, int, TransactionKind, int, int]
-
-
-def transactions(db: apsw.Connection, account: str, after: int, limit: int) -> list[TransactionRow]:
-    """Position, sequence, kind, amount and total afterwards, in order."""
-    query = (
-        "SELECT position, sequence, kind, amount_e10, balance_e10 + free_e10 FROM account_statement "
-        "WHERE account = ? AND position > ? AND kind IS NOT NULL ORDER BY position LIMIT ?"
-    )
-    found: Any = db.execute(query, (account, after, limit)).fetchall()
-    return found
+    line = line_at(db, account, position)
+    if line is None:
+        return None
+    at, _, _, _, _, held, *shown = line
+    return _state((account, "", "", "[]", *shown, held, 0, 0, 0, 0, 0, 0, at))
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
@@ -262,8 +220,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     db = target.db
     states = [book.accounts[id_] for id_ in book.touched]
     insert(db, f"INSERT INTO {target.table('account_balances')}", [_balance_row(s) for s in states], _UPSERT)
-    lines = sorted(book.lines or (), key=itemgetter(0, 1))  # by the table's key, so that neighbours meet on one page
-    insert(db, f"INSERT INTO {target.table('account_statement')}", lines)
+    store_lines(target, book.lines or (), book.marks)
     insert(db, f"REPLACE INTO {target.table('grants')}", [_grant_row(each) for each in book.changed_grants.values()])
     insert(db, f"REPLACE INTO {target.table('holds')}", [_hold_row(each) for each in book.changed_holds.values()])
 
@@ -338,10 +295,13 @@ def _touched(
 
 
 def _balance_row(state: AccountState) -> Row:
+    if not state.balanced():
+        message = f"account {state.id}: what was issued is not what is there"
+        raise ValueError(message)
     apps = msgspec.json.encode(state.apps).decode() if state.apps else "[]"
     return (
         state.id, state.owner, state.overdraft, apps, *state.shown(), state.balance_held_e10, state.free_held_e10,
-        state.issued_e10, state.expired_e10, state.grants, state.holds, state.position,
+        state.issued_e10, state.expired_e10, state.grants, state.holds, state.lines, state.position,
     )  # fmt: skip
 
 
@@ -360,20 +320,16 @@ def _hold_row(hold: HoldState) -> Row:
     )  # fmt: skip
 
 
-_VIEW = (
-    "SELECT account, sequence, kind, amount_e10, balance_e10 + free_e10 - amount_e10 AS before_e10, "
-    "balance_e10 + free_e10 AS after_e10, position FROM account_statement WHERE kind IS NOT NULL"
-)
-
 PROJECTION = Projection(
     name="account_balances",
-    version=1,
+    version=2,
     tables=(
         Table(
             "account_balances", _BALANCE_COLUMNS, key="account", options="STRICT, WITHOUT ROWID",
             indexes=(("account_balances_by_owner", "(owner)"),),
         ),
-        Table("account_statement", _LINE_COLUMNS, key="account, position", options="STRICT, WITHOUT ROWID"),
+        LINES,
+        MARKS,
         Table(
             "grants", _GRANT_COLUMNS, key="id, account", options="STRICT, WITHOUT ROWID",
             indexes=(
@@ -392,7 +348,7 @@ PROJECTION = Projection(
         ),
     ),
     apply=_apply,
-    views=(("account_transactions", _VIEW),),
+    views=(VIEW,),
     blocking=True,
     of=KINDS,
 )  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from projections.account_part import Grant, HoldKey, HoldState
+from projections.account_part import MARK_LINES, Grant, HoldKey, HoldState, LineRow, parted
+from projections.bulk import Value
 from schema.account import AccountChanged, AccountCreated, key_of
 from schema.charge import ZERO, Charge
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
@@ -17,12 +18,10 @@ from schema.credit import AccountCollected, AccountCredited, GrantExpired, Trans
 from schema.entry import Recorded
 from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, HoldSettled, HoldStatus
 from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded
-from schema.money import amount_e10, amount_text
+from schema.money import amount_e10
 from schema.times import parse_time
 
 NEVER_US = 2**62
-HIGH = 10**10
-StatementRow = tuple[str | int | None, ...]
 
 
 class AccountState(Struct, gc=False):
@@ -44,7 +43,8 @@ class AccountState(Struct, gc=False):
     sequence: int = 0
     grants: int = 0  # with something left
     holds: int = 0  # open
-    position: int = 0
+    lines: int = 0  # of its statement
+    position: int = 0  # of the last of them
     due_us: int = NEVER_US
 
     @property
@@ -67,13 +67,10 @@ class AccountState(Struct, gc=False):
         there = self.balance_e10 + self.free_e10 + self.spent_e10 + self.expired_e10
         return there == self.issued_e10 + self.owed_e10
 
-    def shown(self) -> tuple[int, ...]:
-        """What a statement shows, as it is stored: amounts without a bound of their own in two numbers."""
-        spent, owed, tokens = self.spent_e10, self.owed_e10, self.tokens
-        return (
-            self.balance_e10, self.free_e10, spent // HIGH, spent % HIGH, owed // HIGH, owed % HIGH, tokens // HIGH,
-            tokens % HIGH, self.sequence,
-        )  # fmt: skip
+    def shown(self) -> tuple[int, int, int, int, int, int, int, int, int]:
+        """What a statement shows, as it is stored: sums without a bound of their own in two numbers."""
+        sums = (*parted(self.spent_e10), *parted(self.owed_e10), *parted(self.tokens))
+        return (self.balance_e10, self.free_e10, *sums, self.sequence)
 
     def postings(self) -> tuple[int, ...]:
         """What stands on each system account; the sum is 0: all that was issued is somewhere.
@@ -102,12 +99,14 @@ class Book:
     def __init__(self) -> None:
         self.accounts: dict[str, AccountState] = {}
         self.owners: dict[str, str] = {}
+        self.of_users = False  # whether any of the accounts is a user's
         self.grants: dict[str, dict[str, Grant]] = {}
         self.holds: dict[HoldKey, HoldState] = {}
         self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
         # What events changed, collected where it is to be stored.
         self.touched: dict[str, None] = {}
-        self.lines: list[StatementRow] | None = None
+        self.lines: list[Value] | None = None  # the values of all rows in one sequence
+        self.marks: list[tuple[str, int]] = []
         self.changed_grants: dict[tuple[str, str], Grant] = {}
         self.changed_holds: dict[HoldKey, HoldState] = {}
 
@@ -125,6 +124,7 @@ class Book:
         if account.id not in self.accounts:
             self.accounts[account.id] = account
             self.owners[account.owner] = account.id
+            self.of_users = self.of_users or account.owner.startswith("user/")
             for hold in self.holds.values():
                 if hold.account == account.id and hold.status == "open":
                     self._due(account.id, hold.expires_at_us)
@@ -155,7 +155,7 @@ class Book:
         """A book to try events on."""
         other = Book()
         other.accounts = {key: msgspec.structs.replace(each) for key, each in self.accounts.items()}
-        other.owners = self.owners
+        other.owners, other.of_users = self.owners, self.of_users
         other.grants = {
             key: {id_: msgspec.structs.replace(grant) for id_, grant in own.items()} for key, own in self.grants.items()
         }
@@ -292,14 +292,20 @@ class Book:
             return
         state = self.accounts[charge.account]
         amount = amount_e10(charge.amount)
-        state.tokens += charge.tokens
-        state.balance_e10 -= amount
-        state.spent_e10 += amount
+        state.tokens = tokens = state.tokens + charge.tokens
+        state.balance_e10 = balance = state.balance_e10 - amount
+        state.spent_e10 = spent = state.spent_e10 + amount
+        state.sequence = sequence = state.sequence + 1
         if self.lines is None:
-            state.sequence += 1
             state.position = position
-        else:
-            self._moved(state, charge, position, "consumption", -amount)
+            return
+        free = state.free_e10
+        if charge.sequence != sequence or charge.after is None or amount_e10(charge.after) != balance + free:
+            raise _unlike(state, sequence)
+        self._add_line((
+            position, state.id, state.position, "consumption", -amount, state.balance_held_e10 + state.free_held_e10,
+            balance, free, *parted(spent), *parted(state.owed_e10), *parted(tokens), sequence,
+        ), state)  # fmt: skip
 
     def call_changed(self, data: ModelCallCorrected | ModelCallVoided | ModelCallRerated, position: int) -> None:
         """A call costs more, less, or another account."""
@@ -348,18 +354,29 @@ class Book:
         """The event's own figures must be those that it leads to: a fault shows here, before it is written."""
         state.sequence += 1
         if self.lines is not None:  # the working set need not: what it decides passes here before it is written
-            after = amount_text(state.balance_e10 + state.free_e10)
-            if moved.sequence != state.sequence or moved.after != after or not state.balanced():
-                message = f"account {state.id}: transaction {moved.sequence} does not add up"
-                raise ValueError(message)
+            told_e10 = None if moved.after is None else amount_e10(moved.after)
+            if moved.sequence != state.sequence or told_e10 != state.total_e10:
+                raise _unlike(state, moved.sequence)
         self._line(state, position, kind, amount)
 
     def _line(self, state: AccountState, position: int, kind: TransactionKind | None = None, amount: int = 0) -> None:
-        state.position = position
+        if self.lines is None:
+            state.position = position
+            return
+        self._add_line((position, state.id, state.position, kind, amount, state.held_e10, *state.shown()), state)
+
+    def _add_line(self, line: LineRow, state: AccountState) -> None:
+        assert self.lines is not None
+        self.lines += line
         self.touched[state.id] = None
-        if self.lines is not None:
-            held = state.balance_held_e10 + state.free_held_e10
-            self.lines.append((state.id, position, kind, amount, held, *state.shown()))
+        state.position = position = line[0]
+        state.lines += 1
+        if not state.lines % MARK_LINES:
+            self.marks.append((state.id, position))
+
+
+def _unlike(state: AccountState, sequence: int | None) -> ValueError:
+    return ValueError(f"account {state.id}: transaction {sequence} does not add up")
 
 
 _FOLDS: dict[type[Struct], Callable[[Book, Any, int], None]] = {

@@ -1,11 +1,21 @@
-"""Grants and holds: the parts that an account's credit falls into."""
+"""Grants, holds and statement lines: the parts that an account's credit falls into."""
 
 from msgspec import Struct
 
 from schema.charge import Scope
+from schema.credit import TransactionKind
 from schema.hold import HoldStatus
 
 HoldKey = tuple[str, str]  # app (empty: the ledger's) and id
+HIGH = 10**18  # from here on a sum is stored in two numbers
+MARK_LINES = 64  # so far apart are the lines of a statement that can be sought
+# Position, account, position of the line before, kind, amount, held, and what a state shows.
+LineRow = tuple[int, str, int, TransactionKind | None, int, int, int, int, int, int, int, int, int, int, int]
+
+
+def parted(total: int) -> tuple[int, int]:
+    """A sum as it is stored: how many times HIGH, and the rest."""
+    return (0, total) if 0 <= total < HIGH else divmod(total, HIGH)
 
 
 class Grant(Struct, gc=False):

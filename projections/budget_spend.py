@@ -9,8 +9,7 @@ from typing import Any, cast
 import apsw
 import msgspec
 
-from projections.account_book import HIGH
-from projections.account_part import HoldKey
+from projections.account_part import HIGH, HoldKey
 from projections.budget_book import COUNTING, ENDING, KINDS, BudgetBook, BudgetState, HeldFor
 from projections.bulk import Row, insert
 from projections.projection import Projection, Table, Target
@@ -217,7 +216,7 @@ def _hold_row(key: HoldKey, hold: HeldFor) -> Row:
 
 PROJECTION = Projection(
     name="budget_sums",
-    version=1,
+    version=2,
     tables=(
         Table(
             "budget_rules", _RULE_COLUMNS, key="id",

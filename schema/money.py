@@ -5,7 +5,7 @@ COST_DECIMALS = 10  # amounts are integers of 1e-10 credits
 RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
 ZERO = "0"  # one object: a default is left out of an entry by identity
-WRITTEN_MAX = 4_096
+WRITTEN_MAX = 32_768  # several groups' worth, so that few are forgotten before they are read
 _written: dict[str, int] = {}
 
 

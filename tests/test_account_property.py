@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ledger.decision import Command
 from ledger.writer import Outcome
 from ops.verify import verify
-from projections.account_balance import line_at, load
+from projections.account_balance import load, state_at
 from projections.account_book import AccountState, Book
 from schema.credit import CreditDeclined
 from schema.errors import LedgerError
@@ -203,7 +203,7 @@ class Interleaving(RuleBasedStateMachine):
         """As of each position they are what they were when that was the last one."""
         with reading(self.writer.path) as db:
             for position, sums in self.stood.items():
-                lines = {id_: line_at(db, id_, position) for id_ in sums}
+                lines = {id_: state_at(db, id_, position) for id_ in sums}
                 assert {id_: None if line is None else _sums(line) for id_, line in lines.items()} == sums
 
     def teardown(self) -> None:

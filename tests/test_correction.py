@@ -257,8 +257,8 @@ def test_an_entry_that_would_be_too_large_is_refused(service: Service) -> None:
     assert void(service).status_code == 201
 
 
-def plan(db: apsw.Connection, run: Callable[[], object]) -> list[str]:
-    """The plan of every statement about calls that is run."""
+def plan(db: apsw.Connection, run: Callable[[], object], table: str = "model_call") -> list[str]:
+    """The plan of every statement about calls, or something else, that is run."""
     found: list[tuple[str, Any]] = []
 
     def note(_: apsw.Cursor, sql: str, bindings: Any) -> bool:  # noqa: ANN401 - whatever was bound
@@ -268,7 +268,7 @@ def plan(db: apsw.Connection, run: Callable[[], object]) -> list[str]:
     db.exec_trace = note
     run()
     db.exec_trace = None
-    about = [(sql, bound) for sql, bound in found if "model_call" in sql]
+    about = [(sql, bound) for sql, bound in found if table in sql]
     return [str(row[3]) for sql, bound in about for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", bound)]
 
 

@@ -38,7 +38,7 @@ def make_document() -> Json:
 
 
 DOCUMENT = make_document()
-OPERATIONS = [(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods]
+OPERATIONS = [(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in sorted(methods)]
 
 
 def parts(value: Any) -> Iterator[Json]:  # noqa: ANN401 - any part of the document
