@@ -2,11 +2,12 @@
 PYTHON ?= python3
 UV ?= uv
 TORTURE_KILLS ?= 500
-TORTURE_STEPS ?= 5000
+TORTURE_STEPS ?= 100000
+TORTURE_EXAMPLES ?= 5000
 TORTURE_ROWS ?= 1000000
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
-export TORTURE_KILLS TORTURE_STEPS TORTURE_ROWS
+export TORTURE_KILLS TORTURE_STEPS TORTURE_EXAMPLES TORTURE_ROWS
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,7 +45,7 @@ check: $(INSTALLED_DEV) ## format, lint, types, layers
 bench: $(INSTALLED) ## benchmarks
 	$(BIN)/python -m ops.bench
 
-torture: $(INSTALLED_DEV) ## long fault tests: TORTURE_KILLS, TORTURE_STEPS, TORTURE_ROWS
+torture: $(INSTALLED_DEV) ## long fault tests: TORTURE_KILLS, TORTURE_STEPS, TORTURE_EXAMPLES, TORTURE_ROWS
 	$(BIN)/python -m pytest -m torture --timeout=0 $(PYTEST_ARGS)
 
 # Versions that stand stay; UV_ARGS=--upgrade moves them all. The addresses of an index are never written.

@@ -13,6 +13,7 @@ from api.respond import JSON, Answer, json
 from api.services import services_of
 from ledger import catalogue_reads
 from ledger.decision import Command
+from ledger.writer import Appended
 from projections.catalogue import Condition
 from schema.catalogue import Kind, Stand, view
 from schema.entry import Recorded
@@ -75,11 +76,16 @@ async def change(request: AnyRequest, kind: Kind, id_: str, command: Command, sh
 
 async def execute(request: AnyRequest, command: Command) -> tuple[Recorded, bool]:
     """The event that a command made, or found to be there already; raises what the ledger answered."""
-    length = header(request.scope, b"content-length") or b"0"
-    size = int(length) if length.isdigit() else 0
-    outcome = await services_of(request.app).ledger.execute_one(command, size)
+    outcome = await outcome_of(request, command)
     assert outcome.recorded is not None
     return outcome.recorded, outcome.duplicate
+
+
+async def outcome_of(request: AnyRequest, command: Command) -> Appended:
+    """What a command did, which may be no event; raises what the ledger answered."""
+    length = header(request.scope, b"content-length") or b"0"
+    size = int(length) if length.isdigit() else 0
+    return await services_of(request.app).ledger.execute_one(command, size)
 
 
 async def show(request: AnyRequest, kind: Kind, id_: str) -> Stand:

@@ -41,7 +41,11 @@ class _LedgerCollector(Collector):
         for name, text, value in (
             ("budgets", "Budgets in force.", self.watched.budgets),
             ("budget_crossings", "Thresholds of budgets that were crossed, ever.", self.watched.crossings),
-            ("accounts_low", "Accounts at or below their low_balance.", self.watched.accounts_low),
+            (
+                "accounts_low",
+                "Accounts whose balance is told to be at or below their low_balance.",
+                self.watched.accounts_low,
+            ),
         ):
             yield GaugeMetricFamily(f"usage_ledger_{name}", text, value)
         for name, path in (("database", self.ledger.path), ("wal", self.ledger.path.with_name("ledger.db-wal"))):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from litestar import Litestar
 
 from api.assets import Assets
-from api.code_guesses import CodeGuesses
 from api.delivering import Deliverer
 from api.known_keys import KnownKeys
 from api.outbound import Outbound
@@ -48,7 +47,6 @@ class Services:
         self.exports = 0  # that are on their way
         self.rerater = Rerater(ledger, clock, settings.rating_policy)
         self.payment_schemes = payment_schemes or {}
-        self.code_guesses = CodeGuesses(clock)
         self.tail = Tail(ledger.readers, settings)
         self.price_list = price_list
         # When each provider's prices were last looked at by this process, whether or not that changed any.

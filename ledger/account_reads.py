@@ -39,10 +39,13 @@ def account_as_of(db: apsw.Connection, id_: str, app: str | None, position: int)
     """An account as the event at a position left it; raises NotFound where it was not there yet."""
     _state(db, id_, app)
     found = account_balance.state_at(db, id_, position)
-    events = [event for event in _rules(db, id_) if event.position <= position]
-    if found is None or not events:
+    events = _rules(db, id_)
+    if found is None or events[0].position > position:
         raise NotFound(f"there was no account {id_} at position {position}")
-    created, latest = events[0], events[-1]
+    created = latest = events[0]
+    while events and events[0].position <= position:
+        latest = [event for event in events if event.position <= position][-1]
+        events = _rules(db, id_, events[-1].position + 1)
     stand = Stand(latest.data, False, latest.position, created.recorded_at_us, latest.recorded_at_us)
     return account_view(stand.content, found), stand
 

@@ -50,16 +50,17 @@ def _settle(ws: WorkingSet, hold: HoldState, call: Chargeable, now_us: int, acto
     rating = call.rating
     amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
     teller = Teller(ws.book, now_us, actor)
+    takes_back = None
     if hold.status == "open":
         moved = teller.settle(hold, amount, call)
     else:
         event = ws.find(source_of(hold.app or None), f"{hold.id}/settle")
         assert event is not None
         assert isinstance(event.data, HoldSettled)
-        moved = event.data.charge
+        moved, takes_back = event.data.charge, event.data.budget_spend
     call.charge = Charge(
         account=moved.account, amount=moved.amount, free=moved.free, owed=moved.owed, tokens=tokens_of(call.usage),
-        hold=hold.id,
+        hold=hold.id, takes_back=takes_back,
     )  # fmt: skip
     return teller.events
 

@@ -11,7 +11,7 @@ from projections import catalogue, coupon_use
 from projections import coupon as rows
 from projections.account_book import AccountState
 from schema.coupon import COUPON, Coupon
-from schema.payment_errors import CouponUnusable, UnknownCode
+from schema.payment_errors import CouponUnusable
 from schema.times import parse_time
 
 _BY_CODE, _BY_ID = "coupon by code", "coupon by id"
@@ -42,12 +42,9 @@ def _found(db: apsw.Connection, stand: Any, account: str) -> Found:  # noqa: ANN
     return Found(stand.content, stand.deleted, *coupon_use.used(db, stand.content.id, account))
 
 
-def with_code(ws: WorkingSet, code_sha256: str) -> Found:
-    """The coupon with this code; raises UnknownCode."""
-    found = ws.read.get((_BY_CODE, code_sha256))
-    if found is None:
-        raise UnknownCode
-    return found
+def with_code(ws: WorkingSet, code_sha256: str) -> Found | None:
+    """The coupon with this code, if there is one."""
+    return ws.read.get((_BY_CODE, code_sha256))
 
 
 def known(ws: WorkingSet, id_: str) -> Found:

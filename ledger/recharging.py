@@ -124,7 +124,7 @@ def _given(teller: Teller, state: AccountState, back: Drawn, tokens: int) -> Cha
 
 def _plain(charge: Charge) -> Charge:
     """What a charge comes to, without the transaction that it was."""
-    return msgspec.structs.replace(charge, hold=None, sequence=None, after=None)
+    return msgspec.structs.replace(charge, hold=None, sequence=None, after=None, takes_back=None)
 
 
 def _whole(account: str, drawn: Drawn, tokens: int) -> Charge:

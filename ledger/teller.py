@@ -8,7 +8,7 @@ from ledger.decision import Decision
 from projections.account_book import AccountState, Book, HoldState
 from schema import account as accounts
 from schema import hold as holds
-from schema.charge import Charge
+from schema.charge import BudgetSpend, Charge
 from schema.correction import ChargeChange
 from schema.credit import (
     EVER_CREDITS_MAX,
@@ -167,7 +167,9 @@ class Teller:
     def _unheld_free(self, state: AccountState, use: PostedHold) -> int:
         return sum(grant.unheld_e10 for grant in usable(self.book, state, self.now_us, use))
 
-    def settle(self, hold: HoldState, amount: int, use: object = None) -> Charge:
+    def settle(
+        self, hold: HoldState, amount: int, use: object = None, budget_spend: BudgetSpend | None = None
+    ) -> Charge:
         """Charge what was held for. What exceeds the hold, or came after its time, is a charge that nobody held for."""
         self.settle_due(hold.account)
         hold = self.book.holds[hold.key]  # as it is now that what was over has ended
@@ -176,7 +178,10 @@ class Teller:
         drawn = Drawn(held.free, held.balance_e10, 0).plus(self.cover(hold.account, held.owed_e10, use))
         charge = self.charge(hold.account, drawn)
         app = hold.app or None
-        data = HoldSettled(id=hold.id, app=app, account=hold.account, amount=amount_text(amount), charge=charge)
+        data = HoldSettled(
+            id=hold.id, app=app, account=hold.account, amount=amount_text(amount), charge=charge,
+            budget_spend=budget_spend,
+        )  # fmt: skip
         self._hold(app, hold.id, "/settle", data)
         self._answered()
         self.settle_due(hold.account)

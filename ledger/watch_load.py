@@ -13,7 +13,9 @@ from projections.account_book import Book
 from projections.budget_book import BudgetState, scope_keys, tags_of
 from schema.account import ChangeAccount
 from schema.budget import ChangeBudget, CreateBudget, RetireBudget
-from schema.hold import PlaceHold
+from schema.charge import BudgetSpend
+from schema.hold import HoldPlaced, HoldSettled, PlaceHold
+from schema.times import parse_time
 
 _BUDGETS = (CreateBudget, ChangeBudget, RetireBudget)
 
@@ -48,13 +50,24 @@ def _load_budgets(db: apsw.Connection, ws: Any, watch: Watch, commands: Sequence
             scopes.update(dict.fromkeys(scope_keys(app, None, user, None, {})))
     budget_spend.load_scopes(db, book, scopes)
     ids = [command.id for command in commands if isinstance(command, ChangeBudget | RetireBudget)]
-    budget_spend.load_ids(db, book, ids)
+    placed, spends = _held(ws)
+    ids += [id_ for each in (*placed, *spends) for id_ in each.budgets or ()]
+    budget_spend.load_ids(db, book, dict.fromkeys(ids))
     times = [command.received_at_us for command in commands]
-    starts = sorted({*times, *(use.at_us for use in uses if use.at_us is not None)})
+    starts = sorted({
+        *times, *(use.at_us for use in uses if use.at_us is not None), *(parse_time(spend.at) for spend in spends)
+    })  # fmt: skip
     first_us = min(times)
     budget_spend.load_sums(db, book, [_span(state, starts, first_us) for state in book.states.values()])
     budget_spend.load_holds(db, book, _open(accounts))
     budget_spend.load_lapsed(db, book, max(times))
+
+
+def _held(ws: Any) -> tuple[list[HoldPlaced], list[BudgetSpend]]:  # noqa: ANN401 - a working set
+    """The holds that may be settled by hand, and those that were, whose calls may come."""
+    data = [event.data for event in ws.events.values()] if ws.book.holds else []
+    settled = [each.budget_spend for each in data if isinstance(each, HoldSettled)]
+    return [each for each in data if isinstance(each, HoldPlaced)], [spend for spend in settled if spend is not None]
 
 
 def _open(book: Book) -> list[tuple[str, str]]:

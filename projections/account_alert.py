@@ -1,4 +1,4 @@
-"""Accounts with a threshold: whether their balance is at or below it, and how often that was told."""
+"""Accounts with a threshold: whether it was told that their balance is at or below it, and how often."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ _OF = (AccountCreated, AccountChanged, AccountBalanceLow, AccountBalanceRecovere
 
 
 class AlertState(Struct, gc=False):
-    """An account's threshold, whether it is at or below it, and how often that was told."""
+    """An account's threshold, whether its balance was last told to be at or below it, and how often that was."""
 
     account: str
     threshold_e10: int | None
@@ -37,7 +37,10 @@ Alerts = dict[str, AlertState]
 
 
 def evolve(alerts: Alerts, data: Any) -> str | None:  # noqa: ANN401 - an event's data
-    """Take in an event; the account whose row it changed, if one. A new account is empty, which is nothing to tell."""
+    """Take in an event; the account whose row it changed, if one.
+
+    A new account is empty, which is nothing to tell, so it is not low: else its first credit would be a recovery.
+    """
     if isinstance(data, AccountCreated | AccountChanged):
         return _ruled(alerts, data)
     if isinstance(data, AccountBalanceLow):
@@ -56,7 +59,7 @@ def _ruled(alerts: Alerts, data: AccountCreated | AccountChanged) -> str | None:
     if state is None:
         if threshold is None:
             return None
-        alerts[data.id] = AlertState(data.id, threshold, isinstance(data, AccountCreated))
+        alerts[data.id] = AlertState(data.id, threshold, low=False)
     else:
         state.threshold_e10, state.low = threshold, state.low and threshold is not None
     return data.id
@@ -75,7 +78,7 @@ def load(db: apsw.Connection, ids: Iterable[str], suffix: str = "") -> Alerts:
 
 
 def count_low(db: apsw.Connection) -> int:
-    """How many accounts are at or below their threshold."""
+    """How many accounts were told to be at or below their threshold and have not recovered."""
     found: int = db.execute(f"SELECT count(*) FROM {TABLE} WHERE low = 1").get
     return found
 
@@ -93,7 +96,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
 
 PROJECTION = Projection(
     name=TABLE,
-    version=1,
+    version=2,
     tables=(Table(TABLE, _COLUMNS, key="account", indexes=((f"{TABLE}_low", "(low) WHERE low = 1"),)),),
     apply=_apply,
     blocking=True,

@@ -20,13 +20,14 @@ from schema.budget import (
     BudgetRetired,
     PeriodKind,
 )
+from schema.charge import BudgetSpend
 from schema.correction import Counted, ModelCallCorrected, ModelCallRerated, ModelCallVoided
 from schema.hold import TAG_VALUE_CHARS_MAX, HoldExpired, HoldPlaced, HoldReleased, HoldSettled
 from schema.model_call import FINISHED, ModelCallCompleted, ModelCallFailed, ModelCallRecorded, Rating
 from schema.money import amount_e10
 from schema.times import HOUR_US, parse_time
 
-COUNTING = (*FINISHED, ModelCallCorrected, ModelCallVoided, ModelCallRerated)
+COUNTING = (*FINISHED, ModelCallCorrected, ModelCallVoided, ModelCallRerated, HoldSettled)
 ENDING = (HoldSettled, HoldReleased, HoldExpired)
 KINDS = (BudgetCreated, BudgetChanged, BudgetRetired, BudgetCrossed, HoldPlaced, *ENDING, *COUNTING)
 
@@ -101,11 +102,12 @@ class HeldFor(Struct, gc=False):
 
 
 class Move(Struct, gc=False):
-    """What a call's event adds to budgets that have one of these scopes, at the call's start."""
+    """What an event adds to budgets: those that have one of these scopes, at the call's start, or those it names."""
 
     keys: list[str]
     at_us: int
     amount_e10: int
+    budgets: list[str] = []
 
 
 def scope_keys(
@@ -133,12 +135,17 @@ def tags_of(metadata: Mapping[str, Any] | None, keys: Iterable[str]) -> dict[str
 
 
 def moves_of(data: Any, tag_keys: Iterable[str]) -> Iterator[Move]:  # noqa: ANN401 - an event's data
-    """What an event of a call takes from budgets and adds to them."""
+    """What an event of a call, or of a hold that is settled by hand, takes from budgets and adds to them."""
     if isinstance(data, FINISHED):
-        amount = _cost(data.rating)
+        amount, charge = _cost(data.rating), data.charge
         if amount:
-            account = None if data.charge is None else data.charge.account
+            account = None if charge is None else charge.account
             yield Move(_keys(data, account, tag_keys), parse_time(data.started_at), amount)
+        if charge is not None and charge.takes_back is not None:
+            yield _by_hand(charge.takes_back, -1)
+    elif isinstance(data, HoldSettled):
+        if data.budget_spend is not None:
+            yield _by_hand(data.budget_spend, 1)
     elif isinstance(data, (ModelCallCorrected, ModelCallVoided, ModelCallRerated)):
         before = data.replaces
         keys, at_us = _keys_before(data.app, before), parse_time(before.started_at)
@@ -149,6 +156,10 @@ def moves_of(data: Any, tag_keys: Iterable[str]) -> Iterator[Move]:  # noqa: ANN
             stands = None if data.charges is None else data.charges.stands
             account = None if stands is None else stands.account
             yield Move(_keys(data, account, tag_keys), parse_time(data.started_at), _cost(data.rating))
+
+
+def _by_hand(spend: BudgetSpend, sign: int) -> Move:
+    return Move([], parse_time(spend.at), sign * amount_e10(spend.amount), spend.budgets)
 
 
 def _cost(rating: Rating | None) -> int:
@@ -211,7 +222,7 @@ class BudgetBook:
                 self.tag_keys[state.tag_key] = None
 
     def moves(self, data: object) -> list[Move]:
-        """What an event of a call takes from budgets and adds to them, worked out once until it is taken in."""
+        """What an event takes from budgets and adds to them, worked out once until it is taken in."""
         found = self._moves.get(id(data))
         if found is None:
             found = self._moves[id(data)] = data, list(moves_of(data, self.tag_keys))
@@ -225,7 +236,7 @@ class BudgetBook:
         """What an event adds: to which budget, in which bucket, how much."""
         for move in self.moves(data):
             if move.amount_e10:
-                for state in self.covering(move.keys):
+                for state in (*self.covering(move.keys), *self._known(move.budgets)):
                     if move.at_us >= state.counts_from_us:
                         yield state, state.bucket(move.at_us), move.amount_e10
 
@@ -236,10 +247,10 @@ class BudgetBook:
                 state.spend(bucket, amount)
                 self.touched[state.id, bucket] = None
             del self._moves[id(data)]
+        if isinstance(data, ENDING):
+            self._ended((data.app or "", data.id))
         elif isinstance(data, HoldPlaced):
             self._placed(data)
-        elif isinstance(data, ENDING):
-            self._ended((data.app or "", data.id))
         elif isinstance(data, BudgetCreated):
             state = state_of(data)
             self.add(state)

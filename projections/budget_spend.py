@@ -177,10 +177,11 @@ def _loaded(target: Target, events: Sequence[Recorded]) -> BudgetBook:
         if isinstance(data, COUNTING):
             for move in book.moves(data):
                 scopes.update(dict.fromkeys(move.keys))
+                ids.update(dict.fromkeys(move.budgets))
+        if isinstance(data, ENDING):
+            holds[data.app or "", data.id] = None
         elif isinstance(data, HoldPlaced):
             ids.update(dict.fromkeys(data.budgets or ()))
-        elif isinstance(data, ENDING):
-            holds[data.app or "", data.id] = None
         elif isinstance(data, BudgetChanged | BudgetRetired):
             ids[data.id] = None
     load_holds(db, book, holds, suffix)

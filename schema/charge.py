@@ -31,13 +31,22 @@ SignedAmount = Annotated[
 ]
 
 
+class BudgetSpend(Struct, kw_only=True, gc=False):
+    """What a hold that was settled by hand counts against the budgets that covered it, until its call comes."""
+
+    budgets: list[str]
+    amount: str
+    at: str
+
+
 class Charge(Struct, kw_only=True, omit_defaults=True, gc=False):
     """What an event takes from an account; negative amounts give back.
 
     `amount` is what was spent, of which `free` came from grants (by the credit's id), `owed` could not be paid, and
     the rest came from the balance. `tokens` is input and output together. `after` is balance and free quota together
     afterwards, `sequence` the number of the transaction; both are absent where no money moved. With `hold` the money
-    was moved by the event that settled that hold, and only the tokens count here.
+    was moved by the event that settled that hold, and only the tokens count here; `takes_back` is what budgets counted
+    for it when it was settled by hand: now they count the call.
     """
 
     account: str
@@ -48,6 +57,7 @@ class Charge(Struct, kw_only=True, omit_defaults=True, gc=False):
     hold: str | None = None
     sequence: int | None = None
     after: str | None = None
+    takes_back: BudgetSpend | None = None
 
 
 class Scope(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, frozen=True):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from schema.charge import Amount, Charge, HoldSeconds, accept_amount
+from schema.charge import Amount, BudgetSpend, Charge, HoldSeconds, accept_amount
 from schema.correction import Reason
 from schema.errors import FieldError, InvalidInput
 from schema.event import event
@@ -71,13 +71,17 @@ class HoldDeclined(PostedHold, kw_only=True, forbid_unknown_fields=True, omit_de
 
 @event("hold.settled", 1)
 class HoldSettled(Struct, kw_only=True, omit_defaults=True):
-    """What was held for came to `amount`; the rest of the hold is free again, what exceeds it was charged unheld."""
+    """What was held for came to `amount`; the rest of the hold is free again, what exceeds it was charged unheld.
+
+    `budget_spend`, where it was settled by hand, is what that counts against budgets.
+    """
 
     id: ClientId
     app: AppId | None = None
     account: str
     amount: str
     charge: Charge
+    budget_spend: BudgetSpend | None = None
 
 
 @event("hold.released", 1)

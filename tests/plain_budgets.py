@@ -20,6 +20,7 @@ class PlainCall:
     tokens: int
     cost: int
     voided: bool = False
+    charged: int = 0  # what its account paid: another amount where its hold was settled by hand
 
 
 @dataclass
@@ -32,6 +33,9 @@ class PlainHold:
     ends: int
     open: bool = True
     budgets: list[str] = field(default_factory=list[str])  # in force when it was placed
+    fate: str = "open"
+    settled: int = 0
+    by_hand_at: int | None = None  # until its call came
 
 
 @dataclass
@@ -83,12 +87,17 @@ class PlainBudgets:
 
     def spent(self, id_: str, now: int) -> int:
         budget = self.budgets[id_]
-        start, end = budget.window(now)
-        return sum(call.cost for call in self.counted(budget) if start <= call.at < end)
+        return self.spent_in(id_, budget.window(now))
 
-    def counted(self, budget: PlainBudget) -> list[PlainCall]:
-        calls = self.calls.values()
-        return [call for call in calls if not call.voided and call.at >= budget.since and budget.covers(call)]
+    def spent_in(self, id_: str, window: Window) -> int:
+        return sum(cost for at, cost in self.counted(id_) if window[0] <= at < window[1])
+
+    def counted(self, id_: str) -> list[tuple[int, int]]:
+        """Calls and holds that were settled by hand: when, and how much."""
+        budget, holds = self.budgets[id_], self.holds.values()
+        calls = [call for call in self.calls.values() if not call.voided and budget.covers(call)]
+        found = [(call.at, call.cost) for call in calls if call.at >= budget.since]
+        return found + [(h.by_hand_at, h.settled) for h in holds if h.by_hand_at is not None and id_ in h.budgets]
 
     def held(self, id_: str, now: int) -> int:
         return sum(h.amount for h in self.holds.values() if h.open and h.ends > now and id_ in h.budgets)
@@ -104,13 +113,14 @@ class PlainBudgets:
 
     def begin(self) -> None:
         """Before a command."""
-        self.before = {id_: self.by_window(budget) for id_, budget in self.live().items()}
+        self.before = {id_: self.by_window(id_) for id_ in self.live()}
 
-    def by_window(self, budget: PlainBudget) -> Counter[int]:
+    def by_window(self, id_: str) -> Counter[int]:
         """Sums by day, month or hour."""
         sums: Counter[int] = Counter()
-        for call in self.counted(budget):
-            sums[call.at // HOUR_US * HOUR_US if budget.period == "rolling" else budget.window(call.at)[0]] += call.cost
+        budget = self.budgets[id_]
+        for at, cost in self.counted(id_):
+            sums[at // HOUR_US * HOUR_US if budget.period == "rolling" else budget.window(at)[0]] += cost
         return sums
 
     def end(self, now: int) -> None:
@@ -118,7 +128,7 @@ class PlainBudgets:
         for id_, budget in self.live().items():
             if id_ not in self.before:
                 continue
-            after = self.by_window(budget)
+            after = self.by_window(id_)
             grown = [start for start, total in after.items() if total > self.before[id_][start]]
             if budget.period == "rolling":
                 start, end = budget.window(now)
@@ -130,7 +140,7 @@ class PlainBudgets:
 
     def cross(self, id_: str, window: Window) -> None:
         budget = self.budgets[id_]
-        spent = sum(call.cost for call in self.counted(budget) if window[0] <= call.at < window[1])
+        spent = self.spent_in(id_, window)
         for threshold in budget.thresholds:
             if budget.period == "rolling":
                 length = budget.hours * HOUR_US

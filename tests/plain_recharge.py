@@ -148,8 +148,8 @@ class PlainRecharge:
             return "refund_exceeds_paid"
         left = order.credited - order.taken
         if credits_e10 is None:
-            share = Fraction(order.credited, CREDIT) * (order.refunded + amount) / order.price
-            taken = max(min(to_e10(share) - order.taken, left), 0)
+            whole = Fraction(order.credited, CREDIT) / order.price
+            taken = min(to_e10(whole * (order.refunded + amount)) - to_e10(whole * order.refunded), left)
         elif credits_e10 > left:
             return "out_of_range"
         else:

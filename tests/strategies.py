@@ -10,7 +10,7 @@ from ledger.decision import Command
 from tests.histories import DAY_US, HOUR_US, MINUTE_US, NOON_US, SECOND_US, call, finish, repeated, start, sweep
 
 QUANTITY_MAX = 10**12
-TORTURE_STEPS = int(os.environ.get("TORTURE_STEPS", "200"))
+TORTURE_EXAMPLES = int(os.environ.get("TORTURE_EXAMPLES", "200"))
 
 Fields = dict[str, Any]
 Step = tuple[Any, ...]

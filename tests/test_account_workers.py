@@ -1,22 +1,24 @@
 """Holds from many sides on one balance, with two workers and with kills between: never more than there is."""
 
+import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 
-from ledger.ledger import Ledger
+from ledger.ledger import LEDGER_FILE, Ledger
 from ops.verify import verify
 from tests.accounts import create_account, credit
 from tests.budgets import create_budget
 from tests.histories import reading, select
-from tests.server import started, wait_for
-from tests.serving import APP, NOW_US, bearer, prepare, require
+from tests.server import Disconnected, Server, ask, started, wait_for
+from tests.serving import APP, NOW_US, prepare, require
 
+TORTURE_KILLS = int(os.environ.get("TORTURE_KILLS", "500"))
 HOLDS, COVERED = 200, 60
 ANSWERS_TIMEOUT_S = 60.0
 
@@ -26,15 +28,19 @@ def _account(ledger: Ledger) -> None:
     require(ledger.execute_now([credit(str(COVERED), at_us=NOW_US)]))
 
 
-def _hold(url: str, number: int, codes: dict[int, int]) -> None:
+def _hold(server: Server, number: int, codes: dict[int, int]) -> None:
     """Place a hold; without an answer nothing is known of it."""
-    body = {"id": f"h-{number}", "amount": "1", "expires_in_s": 86_400}
+    body = json.dumps({"id": f"h-{number}", "amount": "1", "expires_in_s": 86_400}).encode()
+    connection = server.connect()
     try:
-        response = httpx.post(f"{url}/v1/accounts/acc/holds", json=body, headers=bearer(APP), timeout=30)
-    except httpx.TransportError:
+        path, headers = "/v1/accounts/acc/holds", {"Content-Type": "application/json"}
+        status = ask(connection, "POST", path, APP, body, headers).status
+    except Disconnected:
         return
-    if response.status_code != 503:
-        codes[number] = response.status_code
+    finally:
+        connection.close()
+    if status != 503:
+        codes[number] = status
 
 
 def _answered(codes: dict[int, int], enough: int) -> bool:
@@ -48,23 +54,32 @@ def _budget(ledger: Ledger) -> None:
     require(ledger.execute_now([hard]))
 
 
-@pytest.mark.parametrize(("kills", "set_up"), [(0, _account), (3, _account), (0, _budget), (2, _budget)])
-def test_two_workers_hold_no_more_than_there_is(tmp_path: Path, kills: int, set_up: Callable[[Ledger], None]) -> None:
-    """200 holds at once where 60 are covered: exactly 60, whichever worker takes them and whenever both die.
-
-    Whoever got no answer asks again with the same id.
-    """
-    prepare(tmp_path, set_up)
+def hold_from_all_sides(data_dir: Path, kills: int, set_up: Callable[[Ledger], None]) -> None:
+    """200 at once; whoever got no answer asks again with the same id."""
+    prepare(data_dir, set_up)
     codes: dict[int, int] = {}
     for kill in range(kills + 1):
         enough = HOLDS if kill == kills else (kill + 1) * HOLDS // (kills + 2)
-        with started(tmp_path, "--workers", "2") as server, ThreadPoolExecutor(16) as threads:
+        with started(data_dir, "--workers", "2") as server, ThreadPoolExecutor(16) as threads:
             for number in [number for number in range(HOLDS) if number not in codes]:
-                threads.submit(_hold, f"http://127.0.0.1:{server.port}", number, codes)
+                threads.submit(_hold, server, number, codes)
             wait_for(partial(_answered, codes, enough), ANSWERS_TIMEOUT_S)
             server.kill()
     answered = Counter(codes.values())
     assert (answered[402], answered[200] + answered[201]) == (HOLDS - COVERED, COVERED)
-    with reading(tmp_path / "ledger.db") as db:
+    with reading(data_dir / LEDGER_FILE) as db:
         assert select(db, "SELECT balance_held_e10, holds FROM account_balances") == [(COVERED * 10**10, COVERED)]
-    assert verify(tmp_path / "ledger.db").ok
+    assert verify(data_dir / LEDGER_FILE).ok
+
+
+@pytest.mark.parametrize(("kills", "set_up"), [(1, _account), (1, _budget)])
+def test_two_workers_hold_no_more_than_there_is(tmp_path: Path, kills: int, set_up: Callable[[Ledger], None]) -> None:
+    """Where 60 are covered exactly 60 are placed, whichever worker takes them and whenever both die."""
+    hold_from_all_sides(tmp_path / "data", kills, set_up)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("set_up", [_account, _budget])
+def test_workers_killed_all_day_hold_no_more_than_there_is(tmp_path: Path, set_up: Callable[[Ledger], None]) -> None:
+    for lane in range(max(1, TORTURE_KILLS // 20)):
+        hold_from_all_sides(tmp_path / f"data-{lane}", 10, set_up)

@@ -12,6 +12,7 @@ from schema.credit import SweepAccounts
 from schema.model_call import DEFAULT_POLICY, SweepModelCalls
 from schema.rerate import AdvanceRerate
 from schema.times import SECOND_US, format_time
+from tests.accounts import change_account
 from tests.changes import a_rate
 from tests.serving import APP, CALLS, NOW_US, OTHER_APP, Json, Service, a_call, require, serving
 
@@ -217,6 +218,16 @@ def test_a_statement_as_of_any_position_is_the_fold_of_its_transactions(service:
     assert sums(service, as_of=service.position()) == sums(service)
     assert sums(service, as_of=format_time(NOW_US + 1)) == sums(service)
     assert verify(service.ledger.path).ok
+
+
+def test_a_statement_has_the_rules_that_were_in_force(service: Service) -> None:
+    """However often they were changed before."""
+    make(service, low_balance="0")
+    changes = [change_account("acc", at_us=NOW_US, low_balance=str(n)) for n in range(1, 1_102)]
+    require(service.ledger.execute_now(changes))
+    head = service.position()
+    told = {at: service.get(f"{ACCOUNTS}/acc", params={"as_of": at}).json()["low_balance"] for at in (head, head - 100)}
+    assert told == {head: "1101", head - 100: "1001"}
 
 
 def test_an_app_may_use_its_own_accounts_and_granted_ones(service: Service) -> None:

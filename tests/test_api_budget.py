@@ -142,6 +142,19 @@ def test_a_credential_is_not_lent_where_a_hard_budget_is_used_up(service: Servic
     spend(service, "c-2", 300)
 
 
+def test_nothing_recovers_that_was_not_told_to_be_low(service: Service) -> None:
+    """A new account is empty, which is nothing to tell: neither is its first credit, unless it is little."""
+    make(service, low_balance="5")
+    make(service, "acc-2", owner={"kind": "app", "id": OTHER_APP}, low_balance="5")
+    credit(service, "10")
+    assert samples(service)["usage_ledger_accounts_low",] == 0
+    credit(service, "1", "cr-2", "acc-2")
+    assert events(service, "account.balance_recovered.v1") == []
+    [low] = events(service, "account.balance_low.v1")
+    assert (low["id"], low["data"]["after"], samples(service)["usage_ledger_accounts_low",]) == ("acc-2/low/1", "1", 1)
+    assert verify(service.ledger.path).ok
+
+
 def test_a_low_balance_is_told_once_a_crossing(service: Service) -> None:
     """Armed again when the balance rises above; a threshold set where it is low already is told at once."""
     priced(service)
@@ -156,7 +169,7 @@ def test_a_low_balance_is_told_once_a_crossing(service: Service) -> None:
     spend(service, "c-4", 200)
     low = [each["data"]["after"] for each in events(service, "account.balance_low.v1")]
     recovered = [each["data"]["after"] for each in events(service, "account.balance_recovered.v1")]
-    assert (low, recovered) == (["5", "4"], ["10", "6"])
+    assert (low, recovered) == (["5", "4"], ["6"])
     path = "/v1/accounts/acc"
     for threshold in ("3", "4", None, "20"):
         body = {"low_balance": threshold}

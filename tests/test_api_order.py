@@ -276,6 +276,18 @@ def test_a_refund_of_credits_that_were_spent_is_declined_for_good(service: Servi
     assert verify(service.ledger.path).ok
 
 
+def test_a_refund_takes_its_own_share_and_no_other_refunds(service: Service) -> None:
+    """Whatever those before it took, because somebody decided that; and never more than is left."""
+    order(service)
+    call_back(service, "pay_1", "o-1")
+    assert refund(service, 333, credits="0")["credits"] == "0"
+    assert refund(service, 333, "r-2")["credits"] == "366.6666666666"
+    assert refund(service, 100, "r-3", credits="700")["credits"] == "700"
+    assert refund(service, 233, "r-4")["credits"] == "33.3333333334"
+    assert (balance(service), status(service)) == ("0", "refunded")
+    assert verify(service.ledger.path).ok
+
+
 def test_an_app_orders_for_accounts_it_may_use(service: Service) -> None:
     """Neither places, reads, lists nor cancels others'; payments and refunds are not its business."""
     assert order(service, "o-2", OTHER_APP)["code"] == "forbidden"

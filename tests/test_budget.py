@@ -10,10 +10,12 @@ import pytest
 import ledger.budget_opening
 import ledger.commands.budget
 from ledger.writer import Appended, Writer
+from ops.verify import verify
 from schema.budget import Budget, BudgetCrossed, BudgetScope, check_budget, scope_of
 from schema.errors import InvalidInput, LimitReached, OutOfRange
+from schema.hold import HoldDeclined
 from schema.times import parse_time
-from tests.accounts import create_account, credit, hold, sweep_accounts
+from tests.accounts import create_account, credit, hold, settle, sweep_accounts
 from tests.budgets import change_budget, create_budget, read_budget, retire_budget
 from tests.changes import a_rate, carry_on, correction, rerate
 from tests.histories import APP, DAY_US, HOUR_US, NOON_US, SECOND_US, call, finish, open_book, reading, select, start
@@ -197,6 +199,38 @@ def test_open_holds_count_until_they_end(book: Writer) -> None:
     done(book, hold("6", "h-4", at_us=later), sweep_accounts(later), costing(1, "c-1", later))
     view = read_budget(book.path, at_us=later)
     assert (view.spent, view.held, view.remaining) == ("1", "6", "3")
+
+
+def test_a_hold_settled_by_hand_is_spent(book: Writer) -> None:
+    """The credit is gone, so there is no room for more; also where its time was over. Its call takes its place."""
+    done(book, create_account(), credit("1000"), create_budget("10", enforcement="hard"))
+    done(book, hold("6", "h-1", call_id="c-1"), settle("8", "h-1"), hold("1", "h-2", expires_in_s=60))
+    [declined] = done(book, hold("2", "h-3"))
+    assert declined.recorded is not None
+    assert isinstance(declined.recorded.data, HoldDeclined)
+    assert (declined.recorded.data.missing, crossings(book)[-1][:2]) == ("1", (80, "8"))
+    late = NOON_US + 60 * SECOND_US
+    done(book, sweep_accounts(late))
+    done(book, settle("1.5", "h-2", at_us=late))
+    view = read_budget(book.path, at_us=late)
+    assert (view.spent, view.held, view.remaining) == ("9.5", "0", "0.5")
+    done(book, costing(3, "c-1", late))
+    done(book, correction("c-1", usage={"input_tokens": 40, "output_tokens": 0}), costing(3, "c-1", late))
+    assert read_budget(book.path, at_us=late).spent == "5.5"
+    assert verify(book.path).ok
+
+
+def test_what_was_settled_by_hand_is_counted_when_that_was(book: Writer) -> None:
+    """Its call by when it began; neither counts in a budget that has come since, or is retired."""
+    tomorrow = NOON_US + DAY_US
+    done(book, create_account(), credit("1000"), create_budget("10"), create_budget("10", "b-2"))
+    done(book, hold("6", "h-1", call_id="c-1", expires_in_s=60), retire_budget("b-2"))
+    done(book, settle("5", "h-1", at_us=tomorrow), create_budget("10", "b-3", at_us=tomorrow))
+    assert [read_budget(book.path, id_, tomorrow).spent for id_ in ("b-1", "b-2", "b-3")] == ["5", "0", "0"]
+    done(book, call("c-1", at_us=tomorrow, started_us=NOON_US, usage={"input_tokens": 20, "output_tokens": 0}))
+    spent = [read_budget(book.path, id_, at).spent for id_ in ("b-1", "b-3") for at in (NOON_US, tomorrow)]
+    assert spent == ["2", "0", "0", "0"]
+    assert verify(book.path).ok
 
 
 def test_a_call_that_happened_is_kept_whatever_a_hard_budget_says(book: Writer) -> None:

@@ -52,7 +52,7 @@ from tests.histories import (
     write_in_groups,
 )
 from tests.percentiles import ASKED, shown_percentiles
-from tests.strategies import TORTURE_STEPS, apps, examples, group_sizes, ids, optional, statuses, tails
+from tests.strategies import TORTURE_EXAMPLES, apps, examples, group_sizes, ids, optional, statuses, tails
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
@@ -249,7 +249,7 @@ def test_changes_come_to_what_a_plain_fold_says(steps: list[Step], sizes: list[i
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(histories(60), group_sizes, tails)
 def test_long_histories_of_changes_come_to_what_a_plain_fold_says(
     steps: list[Step], sizes: list[int], tail: int

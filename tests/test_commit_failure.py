@@ -32,7 +32,7 @@ from tests.histories import (
     sweep,
     write_in_groups,
 )
-from tests.strategies import TORTURE_STEPS
+from tests.strategies import TORTURE_EXAMPLES
 
 WAL = "-wal"
 
@@ -123,10 +123,10 @@ def test_no_failure_of_the_disk_loses_or_doubles_a_command(tmp_path: Path, opera
 def test_no_failure_at_any_operation_loses_or_doubles_a_command(tmp_path: Path, operation: str) -> None:
     """The same at each single operation, with one to five failures in a row."""
     tried = 0
-    for first in range(1, TORTURE_STEPS):
+    for first in range(1, TORTURE_EXAMPLES):
         for failures in range(1, 6):
             tried += 1
-            if tried > TORTURE_STEPS or not survive(tmp_path / str(tried), operation, first, failures)["stops"]:
+            if tried > TORTURE_EXAMPLES or not survive(tmp_path / str(tried), operation, first, failures)["stops"]:
                 return
 
 

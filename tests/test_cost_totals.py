@@ -28,7 +28,7 @@ from tests import test_azure_import as azure
 from tests.console import run, settings_of
 from tests.histories import NOON_US, call, entries, kind_of, open_book, random_history, reading, write_in_groups
 from tests.rates import rate, set_rates
-from tests.strategies import TORTURE_STEPS, examples, group_sizes, histories, tails
+from tests.strategies import TORTURE_EXAMPLES, examples, group_sizes, histories, tails
 from tests.test_determinism import written
 
 GRANULARITIES: tuple[Granularity, ...] = ("hour", "day", "month", "total")
@@ -255,7 +255,7 @@ def test_whatever_happens_every_sum_is_the_same(
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(histories(80), random_rates(), group_sizes, tails)
 def test_whatever_happens_for_long_every_sum_is_the_same(
     commands: list[Command], rates: list[tuple[int, Command]], sizes: list[int], tail: int

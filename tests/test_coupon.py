@@ -1,15 +1,16 @@
 """Coupons: bearer codes that are shown once, limits that no race passes, times, scopes, bonuses of orders."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from api.code_guesses import MINUTE_US, WRONG_A_MINUTE_MAX
+from ledger.code_guesses import WRONG_A_MINUTE_MAX
 from ops.verify import verify
 from schema.coupon import code_mask, code_of, digest
-from schema.times import DAY_US, HOUR_US, format_time
+from schema.times import DAY_US, HOUR_US, MINUTE_US, format_time
 from tests.recharges import a_package, call_back, order, stocked
 from tests.serving import APP, NOW_US, OTHER_APP, Json, Service, captured_log, serving
 
@@ -113,7 +114,34 @@ def test_who_guesses_codes_is_made_to_wait(service: Service) -> None:
     assert redeem(service, caller=APP)["code"] == "too_many_requests"
     assert order(service, caller=APP, coupon="SPRING2026")["code"] == "too_many_requests"
     assert redeem(service, account="other", caller=OTHER_APP)["http"] == 201
+    assert service.read("SELECT actor FROM code_guesses") == [(f"key:{APP}",)]
     service.clock.now_us += MINUTE_US
+    assert redeem(service, caller=APP)["http"] == 201
+    assert redeem(service, "r-2", "WRONG", account="other", caller=OTHER_APP)["code"] == "unknown_code"
+    assert service.read("SELECT actor FROM code_guesses") == [(f"key:{OTHER_APP}",)]
+
+
+def test_no_race_gives_a_guess_more(service: Service) -> None:
+    """Sixty wrong codes at once, and then the right one: twenty are answered."""
+    make(service)
+
+    def guess(number: int) -> str:
+        code: str = redeem(service, f"r-{number}", code=f"WRONG-{number}", caller=APP)["code"]
+        return code
+
+    with ThreadPoolExecutor(16) as threads:
+        told = Counter(threads.map(guess, range(60)))
+    assert told == {"unknown_code": WRONG_A_MINUTE_MAX, "too_many_requests": 60 - WRONG_A_MINUTE_MAX}
+    assert redeem(service, caller=APP)["code"] == "too_many_requests"
+    assert verify(service.ledger.path).ok
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_waiting_long(service: Service) -> None:
+    """Guesses of a time that is yet to come count for a minute at most."""
+    make(service)
+    for n in range(WRONG_A_MINUTE_MAX):
+        redeem(service, code=f"WRONG-{n}", caller=APP)
+    service.clock.now_us -= HOUR_US
     assert redeem(service, caller=APP)["http"] == 201
 
 

@@ -22,7 +22,7 @@ from tests.histories import (
     tables,
     write_in_groups,
 )
-from tests.strategies import TORTURE_STEPS, examples, group_sizes, histories, tails
+from tests.strategies import TORTURE_EXAMPLES, examples, group_sizes, histories, tails
 
 Result = tuple[list[str], list[str], bytes, object]
 
@@ -49,7 +49,7 @@ def test_grouping_changes_nothing(commands: list[Command], sizes: list[int], tai
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(histories(80), group_sizes, tails)
 def test_grouping_changes_nothing_in_long_histories(commands: list[Command], sizes: list[int], tail: int) -> None:
     """The same over longer histories and more of them."""
@@ -84,7 +84,7 @@ def test_a_history_comes_to_what_the_plain_book_says(commands: list[Command], si
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(histories(80), group_sizes, tails)
 def test_long_histories_come_to_what_the_plain_book_says(commands: list[Command], sizes: list[int], tail: int) -> None:
     """The same over longer histories and more of them."""

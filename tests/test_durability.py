@@ -21,7 +21,7 @@ from ledger.queue import CommandQueue
 from ledger.writer import Writer
 from tests.disk import Disk, Operation
 from tests.histories import create_file, random_history, reading
-from tests.strategies import TORTURE_STEPS
+from tests.strategies import TORTURE_EXAMPLES
 
 COMMANDS = 240
 GROUP_COMMANDS_MAX = 6
@@ -207,7 +207,7 @@ def test_a_power_cut_may_take_what_the_operating_system_had_not_synced(tmp_path:
 @pytest.mark.torture
 def test_power_cuts_all_day_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """The same for as many images as asked for, a thousand of each history."""
-    for seed in range(-(-TORTURE_STEPS // IMAGES_OF_A_RUN)):
-        images = min(IMAGES_OF_A_RUN, TORTURE_STEPS)
+    for seed in range(-(-TORTURE_EXAMPLES // IMAGES_OF_A_RUN)):
+        images = min(IMAGES_OF_A_RUN, TORTURE_EXAMPLES)
         print(f"seed {seed}")  # noqa: T201
         assert check_cuts(tmp_path / str(seed), seed, "full", images)["lost"] == 0

@@ -35,7 +35,7 @@ from tests.histories import (
     tables,
     write_in_groups,
 )
-from tests.strategies import TORTURE_STEPS, examples, histories, tails
+from tests.strategies import TORTURE_EXAMPLES, examples, histories, tails
 
 
 def history_of(commands: Sequence[Command]) -> tuple[list[Recorded], dict[str, list[tuple[object, ...]]]]:
@@ -80,7 +80,7 @@ def test_batches_of_any_size_in_any_process_give_the_same_rows(
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(histories(80), batches, tails)
 def test_batches_of_long_histories_give_the_same_rows(
     commands: list[Command], sizes: list[tuple[int, bool]], tail: int

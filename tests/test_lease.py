@@ -43,7 +43,7 @@ from tests.leases import (
     told,
     usage,
 )
-from tests.strategies import TORTURE_STEPS
+from tests.strategies import TORTURE_EXAMPLES
 
 TODAY, MONTH = "2026-11-22", "2026-11"
 
@@ -611,7 +611,7 @@ def test_enabling_a_provider_clears_its_failures(models: Models) -> None:
 def test_shares_are_exact_over_a_long_history(book: Writer) -> None:
     weights = {"a": 7, "b": 5, "c": 3, "d": 1}
     set_up(book, *(a_credential(id_, weight) for id_, weight in weights.items()))
-    rounds = TORTURE_STEPS // 16
+    rounds = TORTURE_EXAMPLES // 16
     found = Counter[str]()
     for _ in range(rounds):
         found.update(taken(book, [lend() for _ in range(16)]))

@@ -26,7 +26,7 @@ from ops.verify_leases import check_leases
 from tests.catalogue import create_model
 from tests.histories import DAY_US, HOUR_US, MINUTE_US, NOON_US, SECOND_US, kind_of, open_book, reading, select
 from tests.leases import a_credential, an_edit, claim, lend, lent, looked, prune, report, reset, set_up
-from tests.strategies import TORTURE_STEPS, examples
+from tests.strategies import TORTURE_EXAMPLES, examples
 
 Step = tuple[Any, ...]
 OUTCOMES = ("success", "auth", "payment", "rate_limited", "content", "server", "timeout", "not_sent")
@@ -447,7 +447,7 @@ def test_a_long_history_is_as_the_model_has_it(seed: int) -> None:
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(groups)
 def test_long_histories_are_as_the_model_has_them(history: list[tuple[int, list[Step]]]) -> None:
     check(history)

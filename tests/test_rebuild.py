@@ -37,7 +37,7 @@ from tests.histories import (
     tables,
     write_in_groups,
 )
-from tests.strategies import TORTURE_STEPS, examples, histories, tails
+from tests.strategies import TORTURE_EXAMPLES, examples, histories, tails
 
 ALL = list(registry())
 
@@ -102,7 +102,7 @@ def test_a_rebuild_equals_what_it_replaces(
 
 
 @pytest.mark.torture
-@examples(TORTURE_STEPS)
+@examples(TORTURE_EXAMPLES)
 @given(histories(80), steps, tails, orders, reopenings)
 def test_a_rebuild_of_a_long_history_equals_what_it_replaces(
     commands: list[Command], step: int, tail: int, order: list[str], reopen: int

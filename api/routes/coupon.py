@@ -8,7 +8,7 @@ from litestar import Request, delete, get, patch, post
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
-from api import catalogue, query, secret_body
+from api import catalogue, coupon_code, query, secret_body
 from api.auth import ADMINS, OPERATORS, POSTERS, own_app, principal_of
 from api.catalogue import CONDITION, TAGGED, actor_of
 from api.openapi import documented
@@ -162,8 +162,7 @@ async def redeem_coupon(request: AnyRequest, account_id: FromPath[str]) -> ASGIA
         actor=principal.actor, received_at_us=services.clock(), account=account_id, id=posted.id,
         code_sha256=digest(posted.code), app=own_app(principal, None),
     )  # fmt: skip
-    with services.code_guesses.by(principal.actor):
-        event, duplicate = await catalogue.execute(request, command)
+    event, duplicate = await coupon_code.execute(request, command)
     data = event.data
     assert isinstance(data, AccountCredited)
     coupon = (data.related or "").removeprefix(f"{COUPON.noun}:")

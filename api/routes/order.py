@@ -8,7 +8,7 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from api import body as bodies
-from api import catalogue, query, secret_body
+from api import catalogue, coupon_code, query, secret_body
 from api.auth import ADMINS, OPERATORS, POSTERS, READERS, own_app, principal_of
 from api.catalogue import actor_of
 from api.openapi import documented
@@ -71,8 +71,7 @@ async def place_order(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp
         actor=actor_of(request), received_at_us=services.clock(), account=account_id, order=order,
         code_sha256=None if code is None else digest(code), lifetime_us=services.settings.order_lifetime_us, app=app,
     )  # fmt: skip
-    with services.code_guesses.by(command.actor):
-        _, duplicate = await catalogue.execute(request, command)
+    _, duplicate = await coupon_code.execute(request, command)
     view = await services.ledger.readers.run(order_reads.order, order.id, app, services.clock())
     return json(OrderReceipt(**msgspec.structs.asdict(view), duplicate=duplicate), 200 if duplicate else 201)
 

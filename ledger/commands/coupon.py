@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from ledger import catalogue, coupon_rules
+from ledger import catalogue, code_guesses, coupon_rules
 from ledger.account_use import require_use
 from ledger.decision import Decision, WorkingSet, handles
 from ledger.payer import load_details
@@ -82,6 +82,7 @@ def _load_redeemed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[Redee
                 coupon_rules.load(db, ws, event.data.coupon, command.account)
         coupon_rules.load_code(db, ws, command.code_sha256, command.account)
         account_balance.load(db, ws.book, [command.account])
+        code_guesses.load(db, ws, command.actor)
     load_details(db, ws.book, commands)
 
 
@@ -92,7 +93,10 @@ def redeem(ws: WorkingSet, command: RedeemCoupon) -> Decision:
     first = ws.find(accounts.SOURCE, redemption_id(command.account, command.id))
     if first is not None:
         return _repeated(ws, command, first)
+    code_guesses.require_patience(ws, command.actor, command.received_at_us)
     found = coupon_rules.with_code(ws, command.code_sha256)
+    if found is None:
+        return code_guesses.wrong(ws, command.actor, command.received_at_us)
     if found.coupon.credits is None:
         raise CouponUnusable("this coupon is for an order")
     coupon_rules.require_usable(found, account, command.received_at_us)

@@ -11,6 +11,7 @@ from ledger.teller import Teller
 from projections import account_balance
 from projections.account_book import HoldState
 from schema.acceptance import differing_fields
+from schema.charge import BudgetSpend
 from schema.entry import Recorded
 from schema.errors import FieldError, Forbidden, HoldClosed, IdConflict, NotFound
 from schema.hold import (
@@ -24,6 +25,7 @@ from schema.hold import (
     source_of,
 )
 from schema.money import amount_e10
+from schema.times import format_time
 
 
 def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceHold]) -> None:
@@ -96,8 +98,19 @@ def settle(ws: WorkingSet, command: SettleHold) -> Decision:
     if hold.status == "released":
         raise HoldClosed(f"hold {command.id} was released, at position {hold.closed_position}")
     teller = Teller(ws.book, command.received_at_us, command.actor)
-    teller.settle(hold, amount_e10(command.amount))
+    teller.settle(hold, amount_e10(command.amount), budget_spend=_budget_spend(ws, command))
     return teller.decision()
+
+
+def _budget_spend(ws: WorkingSet, command: SettleHold) -> BudgetSpend | None:
+    """What was spent of the budgets that covered the hold, also where its time is over: the credit is gone."""
+    placed = ws.find(source_of(command.app), command.id)
+    assert placed is not None
+    assert isinstance(placed.data, HoldPlaced)
+    budgets = placed.data.budgets
+    if budgets is None:
+        return None
+    return BudgetSpend(budgets=budgets, amount=command.amount, at=format_time(command.received_at_us))
 
 
 @handles(ReleaseHold, _load_ended)

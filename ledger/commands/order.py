@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from ledger import catalogue, coupon_rules, pricing
+from ledger import catalogue, code_guesses, coupon_rules, pricing
 from ledger.account_use import require_use
 from ledger.decision import Decision, WorkingSet, handles
 from ledger.order_event import event_of, expired
@@ -41,6 +41,7 @@ def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceOr
             catalogue.load(db, ws, PAYMENT_CLIENT, order.client)
         if command.code_sha256 is not None:
             coupon_rules.load_code(db, ws, command.code_sha256, command.account)
+            code_guesses.load(db, ws, command.actor)
         first = ws.find(SOURCE, order.id)
         if first is not None and isinstance(first.data, OrderPlaced) and first.data.coupon is not None:
             coupon_rules.load(db, ws, first.data.coupon, command.account)
@@ -61,7 +62,10 @@ def place(ws: WorkingSet, command: PlaceOrder) -> Decision:
     quote = pricing.quote(ws, order)
     coupon, more = None, 0
     if command.code_sha256 is not None:
+        code_guesses.require_patience(ws, command.actor, now_us)
         found = coupon_rules.with_code(ws, command.code_sha256)
+        if found is None:
+            return code_guesses.wrong(ws, command.actor, now_us)
         coupon_rules.require_usable(found, account, now_us, order.package)
         coupon, more = found.coupon.id, pricing.with_coupon(quote, found.coupon)
     data = OrderPlaced(

@@ -84,11 +84,15 @@ def _require_left(row: OrderRow, amount_minor: int) -> None:
 
 
 def _taken_e10(row: OrderRow, posted: PostedRefund) -> int:
-    """The credits that a refund takes back: as many as it says, else its share, so that all shares add up to all."""
+    """The credits that a refund takes back: as many as it says, else its share; all shares add up to all.
+
+    Its own share, whatever the refunds before it took: one that said another number is not made up for.
+    """
     left = row.credited_e10 - row.refunded_e10
     if posted.credits is None:
-        share = half_up(row.credited_e10 * (row.refunded_minor + posted.amount_minor), row.amount_minor)
-        return max(min(share - row.refunded_e10, left), 0)
+        before = half_up(row.credited_e10 * row.refunded_minor, row.amount_minor)
+        after = half_up(row.credited_e10 * (row.refunded_minor + posted.amount_minor), row.amount_minor)
+        return min(after - before, left)
     taken = amount_e10(posted.credits)
     if taken > left:
         raise OutOfRange(errors=(FieldError("$.credits", f"Expected at most {amount_text(left)}, which are left"),))
