@@ -21,7 +21,7 @@ Form = Literal["csv", "parquet"]
 
 
 class Export:
-    """The calls of a filter that were known at a position, in a layout and a form; raises MissingExtra."""
+    """The calls of a filter as a position left them, in a layout and a form; raises MissingExtra."""
 
     def __init__(
         self, services: Services, call_filter: CallFilter, layout: Layout, form: Form, *, vendor: bool
@@ -97,5 +97,5 @@ class Export:
         return ExportManifest(
             from_=None if asked.from_us is None else format_time(asked.from_us),
             to=None if asked.to_us is None else format_time(asked.to_us),
-            position=asked.until or 0, rows=self.rows, bytes=size, sha256=digest.hexdigest(), totals=totals,
+            position=asked.as_of or 0, rows=self.rows, bytes=size, sha256=digest.hexdigest(), totals=totals,
         )  # fmt: skip

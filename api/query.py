@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request
 from msgspec import Meta, Struct, field
 
+from api.as_of import AsOf, position_of
 from api.auth import own_app, principal_of
 from api.body import translate
 from schema.correction import Basis
@@ -50,6 +51,7 @@ class _CallParams(Struct, kw_only=True, forbid_unknown_fields=True):
     basis: Annotated[
         Basis, Meta(description="As corrected, without voided calls; or as billed: each as it was first finished.")
     ] = "corrected"
+    as_of: AsOf | None = None
 
 
 class CallListParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
@@ -89,9 +91,7 @@ class ErrorParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
 
 
 class ExportParams(_CallParams, kw_only=True, forbid_unknown_fields=True):
-    """Calls as a file. With `position`, those that were known there."""
-
-    position: Position | None = None
+    """Calls as a file."""
 
 
 class FocusParams(ExportParams, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +111,12 @@ class AppParams(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which app's thing."""
 
     app: AppId | None = None
+
+
+class CallParams(AppParams, kw_only=True, forbid_unknown_fields=True):
+    """Which app's call, and as it was known when."""
+
+    as_of: AsOf | None = None
 
 
 class EventParams(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -182,17 +188,19 @@ def reason(request: Request[Any, Any, Any]) -> str | None:
     return found
 
 
-def call_filter(request: Request[Any, Any, Any], params: _CallParams) -> CallFilter:
+async def call_filter(request: Request[Any, Any, Any], params: _CallParams) -> CallFilter:
     """The filter that a caller may use: an app key sees its own calls only."""
     fields = {name: getattr(params, name) for name in CallFilter.__struct_fields__ if hasattr(params, name)}
     fields["app"] = own_app(principal_of(request), params.app)
+    fields["as_of"] = await position_of(request, params.as_of)
     return CallFilter(from_us=_time("from", params.from_), to_us=_time("to", params.to), **fields)
 
 
-def stat_query(request: Request[Any, Any, Any], params: StatParams) -> StatQuery:
+async def stat_query(request: Request[Any, Any, Any]) -> StatQuery:
     """The statistics asked for."""
+    params = parse(request, StatParams)
     return StatQuery(
-        filter=call_filter(request, params),
+        filter=await call_filter(request, params),
         granularity=params.granularity,
         timezone=params.timezone,
         group_by=_dimensions("group_by", params.group_by),

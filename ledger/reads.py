@@ -79,16 +79,21 @@ def changed_calls(db: apsw.Connection, after: int, limit: int, app: str | None) 
     events = journal.read(db, after, limit)
     told = ((event, event.data) for event in events if isinstance(event.data, CALL_EVENTS))
     positions = dict.fromkeys(first_position(event, data) for event, data in told if app in {None, data.app})
-    rows = [find_call(db, position) for position in positions]
+    rows = [row for position in positions if (row := find_call(db, position)) is not None]
     latest = journal.at(db, [row.event_position for row in rows])
     calls = [view(event, row) for event, row in zip(latest, rows, strict=True)]
     return calls, events[-1].position if events else after
 
 
-def model_call(db: apsw.Connection, app: str | None, id_: str) -> ModelCallView:
-    """One call. Without an app every app is looked at; raises NotFound, InvalidInput where two apps share the id."""
+def model_call(db: apsw.Connection, app: str | None, id_: str, as_of: int | None = None) -> ModelCallView:
+    """One call, as it is or was known at a position.
+
+    Without an app every app is looked at; raises NotFound, InvalidInput where two apps share the id.
+    """
     require(db, journal.head_position(db), "model_calls")
-    row = find_call(db, model_call_events(db, app, id_)[0].position)
+    row = find_call(db, model_call_events(db, app, id_)[0].position, as_of)
+    if row is None:
+        raise NotFound(f"there was no call {id_} at position {as_of}")
     return view(journal.at(db, [row.event_position])[0], row)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import apsw
 
 from projections.bulk import Value
+from projections.model_call import UNENDED
 from projections.name import ABSENT
-from schema.correction import Basis
 from schema.model_call_query import CallFilter, Dimension
 
 Condition = tuple[str, tuple[Value, ...]]
 
 FINISHED: Condition = ("status IS NOT (SELECT id FROM names WHERE name = 'processing')", ())
+_FIRST_VERSION = ("model_call_versions", "revision = 0")
 _SEARCHED = ("id", "request_id", "trace_id", "error_code", "error_message")
 
 
@@ -49,13 +50,30 @@ def conditions(call_filter: CallFilter, dimensions: dict[Dimension, int]) -> lis
         found.append(("trace_id = ?", (call_filter.trace_id,)))
     if call_filter.min_duration_ms is not None:
         found.append(("duration_ms >= ?", (call_filter.min_duration_ms,)))
-    if call_filter.until is not None:
-        found.append(("position <= ?", (call_filter.until,)))
     if call_filter.q is not None:
         text = _lower(call_filter.q)
         places = " OR ".join(f"instr(lower(coalesce({column}, '')), ?)" for column in _SEARCHED)
         found.append((f"({places})", (text,) * len(_SEARCHED)))
     return found
+
+
+def known_range(
+    db: apsw.Connection, call_filter: CallFilter, dimensions: dict[Dimension, int]
+) -> tuple[int, int] | None:
+    """The starts of the first and the last finished call that were known `as_of`, of the filtered app if there is one.
+
+    What came later must not move it.
+    """
+    app: list[Condition] = [("app = ?", (dimensions["app"],))] if "app" in dimensions else []
+    where, bound = all_of([FINISHED, *app])
+    ends: list[int] = []
+    for table, which in sources(call_filter):
+        for order in ("ASC", "DESC"):
+            query = (
+                f"SELECT started_at_us FROM {table} WHERE {which} AND {where} ORDER BY started_at_us {order} LIMIT 1"
+            )
+            ends += [start for (start,) in db.execute(query, bound)]
+    return (min(ends), max(ends)) if ends else None
 
 
 def _lower(text: str) -> str:
@@ -69,8 +87,16 @@ def all_of(found: Sequence[Condition]) -> tuple[str, tuple[Value, ...]]:
     return sql, tuple(value for _, values in found for value in values)
 
 
-def sources(basis: Basis) -> tuple[tuple[str, str], ...]:
-    """The tables, and which of their rows, that hold each call once: as it is now, or as it was first finished."""
-    if basis == "corrected":
-        return (("model_calls", "voided = 0"),)
-    return (("model_calls", "revision = 0"), ("model_call_versions", "revision = 0"))
+def sources(call_filter: CallFilter) -> tuple[tuple[str, str], ...]:
+    """The tables, and which of their rows, that hold each call once: as it is, or was at a position, or first finished.
+
+    A row is of what was known from `rated` on; a version's, up to before `until`.
+    """
+    at, billed = call_filter.as_of, call_filter.basis == "billed"
+    if at is None:
+        return (("model_calls", "revision = 0"), _FIRST_VERSION) if billed else (("model_calls", "voided = 0"),)
+    known, then = f"rated <= {at}", f"rated <= {at} AND until > {at}"
+    if not billed:
+        return ("model_calls", f"voided = 0 AND {known}"), ("model_call_versions", f"voided = 0 AND {then}")
+    ended, begun = f"revision = 0 AND {known}", f"revision = {UNENDED} AND {then}"
+    return ("model_calls", ended), ("model_call_versions", f"({ended} OR {begun})")

@@ -56,7 +56,7 @@ _COLUMNS = """
     cost_reason        TEXT,
     rate               INTEGER,              -- position of the rate it was priced by
     rated              INTEGER NOT NULL,     -- position of the event that priced or voided it
-    revision           INTEGER NOT NULL,     -- how often it was corrected, voided or re-rated
+    revision           INTEGER NOT NULL,     -- how often it was corrected, voided or re-rated; -1 before it ended
     voided             INTEGER NOT NULL
 """
 _VERSION_COLUMNS = _COLUMNS.replace(
@@ -66,6 +66,7 @@ NO_USAGE = (0, 0, 0, 0, 0, 0, 0)
 _NO_COSTS = (None, None, None)
 _FIRST = (ModelCallRecorded, ModelCallStarted)
 _LATER = (ModelCallCompleted, ModelCallFailed, ModelCallTimedOut)
+UNENDED = -1  # the revision of what was known of a call before the event that ended it for good
 CHANGED = (ModelCallCorrected, ModelCallVoided, ModelCallRerated)
 _NAMED = ("app", "user_id", "provider", "model", "credential_id", "type", "status")
 
@@ -150,7 +151,7 @@ def first_position(event: Recorded, data: CallEvent) -> int:
 
 
 def _apply(target: Target, events: Sequence[Recorded]) -> None:
-    """Of several events of one call the last one stands; what a change replaces is kept as a version."""
+    """Of several events of one call the last one stands; what an end or a change replaces is kept as a version."""
     calls = target.names.calls(target.db, events)
     values: list[Value] = []
     for event, data, names in calls:
@@ -170,12 +171,16 @@ def _apply_each(target: Target, calls: Sequence[NamedCall], first: int) -> None:
             rows[event.position] = [*_recorded_row(event, data, names)]
             continue
         position = first_position(event, data)
-        if not isinstance(data, CHANGED):
+        if isinstance(data, ModelCallStarted):
             rows[position] = _row(event, data, names)
             continue
         row = rows.get(position) or _stored(target, position)
-        versions.append((*row, event.position))
-        rows[position] = _changed(row, event, data, names)
+        if isinstance(data, CHANGED):
+            versions.append((*row, event.position))
+            rows[position] = _changed(row, event, data, names)
+        else:
+            versions.append((*row[:_REVISION], UNENDED, *row[_REVISION + 1 :], event.position))
+            rows[position] = _row(event, data, names)
     table = target.table("model_calls")
     insert(target.db, f"INSERT INTO {table}", [row for position, row in rows.items() if position >= first])
     insert(target.db, f"REPLACE INTO {table}", [row for position, row in rows.items() if position < first])
@@ -220,7 +225,7 @@ _COST, _RATED, _REVISION, _VOIDED = (_NAMES.index(name) for name in ("cost_e10",
 
 PROJECTION = Projection(
     name="model_calls",
-    version=2,
+    version=3,
     tables=(
         Table(
             "model_calls",
@@ -236,7 +241,7 @@ PROJECTION = Projection(
             f"{_VERSION_COLUMNS.rstrip()},\n    until INTEGER NOT NULL,\n    PRIMARY KEY (position, until)",
             key="position, until",
             options="STRICT, WITHOUT ROWID",
-            indexes=(("model_call_versions_billed", "(started_at_us, position) WHERE revision = 0"),),
+            indexes=(("model_call_versions_started_at", "(started_at_us, position)"),),
         ),
     ),
     apply=_apply,

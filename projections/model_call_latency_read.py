@@ -160,7 +160,7 @@ def _of_calls(
     """Counted from the calls that start within the parts; None if these are too many to look at."""
     bound = segments_json(parts)
     left = CALLS_MAX
-    for table, _ in sources(query.filter.basis):
+    for table, _ in sources(query.filter):
         within = f"{SEGMENTS} CROSS JOIN {table} s ON started_at_us >= b.low AND started_at_us < b.high"
         left -= db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {within} LIMIT ?)", (bound, CALLS_MAX + 1)).get or 0
         if left < 0:
@@ -179,7 +179,7 @@ def _counted(
     where, bound = all_of([FINISHED, *conditions(query.filter, dimensions), (f"{measure} IS NOT NULL", ())])
     keys = ", ".join(["i", *query.group_by, bin_sql(measure)])
     found: defaultdict[Cell, dict[int, int]] = defaultdict(dict)
-    for table, which in sources(query.filter.basis):
+    for table, which in sources(query.filter):
         within = f"{SEGMENTS} CROSS JOIN {table} s ON started_at_us >= b.low AND started_at_us < b.high"
         places = ", ".join(map(str, range(1, len(query.group_by) + 3)))
         sql = f"SELECT {keys}, count(*) FROM {within} WHERE {which} AND {where} GROUP BY {places}"

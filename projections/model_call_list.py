@@ -28,11 +28,15 @@ class CallRows(Struct, frozen=True):
     next_key: Key | None
 
 
-def find_call(db: apsw.Connection, position: int) -> CallRow:
-    """A call by the position of its first event."""
-    query = f"SELECT {', '.join(CallRow.__struct_fields__)} FROM model_calls WHERE position = ?"
-    (row,) = cast("list[Any]", db.execute(query, (position,)).fetchall())
-    return CallRow(*row)
+def find_call(db: apsw.Connection, position: int, as_of: int | None = None) -> CallRow | None:
+    """A call by the position of its first event, as it is or was known at another; None where it was not yet."""
+    columns = ", ".join(CallRow.__struct_fields__)
+    query = (
+        f"SELECT {columns} FROM model_calls WHERE position = ?1 AND (?2 IS NULL OR rated <= ?2) UNION ALL "
+        f"SELECT {columns} FROM model_call_versions WHERE position = ?1 AND rated <= ?2 AND until > ?2"
+    )
+    rows = cast("list[Any]", db.execute(query, (position, as_of)).fetchall())
+    return CallRow(*rows[0]) if rows else None
 
 
 def list_calls(
@@ -67,7 +71,7 @@ def scan_of(call_filter: CallFilter, below: Key, rows_max: int) -> tuple[str, tu
     parts = [
         f"SELECT {_COLUMNS} FROM {table} WHERE started_at_us >= ?1 AND started_at_us < ?2 "
         f"AND (started_at_us, position) < (?3, ?4) AND {which}"
-        for table, which in sources(call_filter.basis)
+        for table, which in sources(call_filter)
     ]
     order = "ORDER BY started_at_us DESC, position DESC LIMIT ?5"
     return f"{' UNION ALL '.join(parts)} {order}", (from_us, to_us, *below, rows_max)

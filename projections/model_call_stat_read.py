@@ -14,7 +14,7 @@ from projections.histogram import RELATIVE_ERROR
 from projections.model_call_latency_read import Latencies, read_latencies
 from projections.model_call_stat import MEASURES
 from projections.model_call_stat_distinct import Distinct, distinct_of
-from projections.model_call_stat_rows import StatSource, data_range
+from projections.model_call_stat_rows import StatSource, whole_days
 from projections.model_call_stat_top import CELLS_MAX, NOTHING, OTHERS, Cell, Found, Sums, found_of
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, Percentiles, StatBucket, StatQuery, Stats, StatTotals
@@ -92,7 +92,7 @@ def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dic
     from_us, to_us = query.filter.from_us, query.filter.to_us
     if from_us is not None and to_us is not None:
         return from_us, to_us
-    low, high = (0, 0) if dimensions is None else data_range(db, dimensions)
+    low, high = (0, 0) if dimensions is None else whole_days(db, query.filter, dimensions)
     if low == high:  # no calls: nothing lies between a given end and an open one
         end = from_us or to_us or 0
         return end, end

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from projections.bucket import SEGMENTS, Part, Range, exploded, segments, segments_json
 from projections.bulk import Value
-from projections.call_filter import FINISHED, Condition, all_of, conditions, sources
+from projections.call_filter import FINISHED, Condition, all_of, conditions, known_range, sources
 from projections.model_call_stat import DIMENSIONS, FROM_CALLS, ROLLUPS, Rollup, narrowest, tail
 from schema.correction import Basis
 from schema.errors import FieldError, InvalidInput
@@ -22,6 +22,7 @@ from schema.model_call_query import CallFilter, Dimension
 from schema.times import DAY_US, QUARTER_US
 
 SEEKS_MAX = 200_000
+CALLS_MAX = 1_000_000  # that a question looks at which only calls can answer
 SPLIT = 10**9  # sums too large for SQLite are added as millions of thousands and the rest
 ALL_CALLS, OF_APPS = ROLLUPS[1], ROLLUPS[3]
 
@@ -78,6 +79,7 @@ class StatSource(Struct):
         """The relation of these columns; raises InvalidInput where it would take too many steps."""
         whole = [(index, *bounds) for index, bounds in enumerate(self.ranges)]
         if self.filter.needs_calls():
+            self._require_few(whole)
             return _union("[]", self._of_calls(whole, shown, measures), shown, measures)
         wanted = frozenset({*shown, *self.dimensions})
         quarterly, daily = narrowest(QUARTER_US, wanted), narrowest(DAY_US, wanted)
@@ -91,6 +93,17 @@ class StatSource(Struct):
             arms.extend(self._of_tail(shown, measures))
         return _union(msgspec.json.encode(quarters).decode(), arms, shown, measures)
 
+    def _require_few(self, parts: list[Part]) -> None:
+        left, bound = CALLS_MAX, segments_json(parts)
+        for table, _ in sources(self.filter):
+            within = f"{SEGMENTS} CROSS JOIN {table} ON started_at_us >= b.low AND started_at_us < b.high"
+            left -= (
+                self.db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {within} LIMIT ?)", (bound, left + 1)).get or 0
+            )
+            if left < 0:
+                message = f"Expected a range of at most {CALLS_MAX:,} calls under this filter"
+                raise InvalidInput(errors=(FieldError("$.from", message),))
+
     def _of_calls(self, parts: list[Part], shown: Sequence[str], measures: Sequence[str]) -> list[_Arm]:
         if not parts:
             return []
@@ -100,7 +113,7 @@ class StatSource(Struct):
         place = "started_at_us >= b.low AND started_at_us < b.high"
         return [
             (f"SELECT {columns} FROM {SEGMENTS} CROSS JOIN {table} s ON {place} WHERE {which} AND {where}", bindings)
-            for table, which in sources(self.filter.basis)
+            for table, which in sources(self.filter)
         ]
 
     def _of_cells(self, rollup: Rollup, parts: list[Part], shown: Sequence[str], measures: Sequence[str]) -> _Arm:
@@ -217,6 +230,14 @@ def data_range(db: apsw.Connection, dimensions: dict[Dimension, int]) -> Range:
     sql = f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(ends)})"
     ((low, high),) = cast("list[tuple[int | None, int | None]]", db.execute(sql, bindings).fetchall())
     return (0, 0) if low is None or high is None else (low, high + DAY_US)
+
+
+def whole_days(db: apsw.Connection, call_filter: CallFilter, dimensions: dict[Dimension, int]) -> Range:
+    """The whole UTC days that have calls, or had at the position that is asked for."""
+    if call_filter.as_of is None:
+        return data_range(db, dimensions)
+    known = known_range(db, call_filter, dimensions)
+    return (0, 0) if known is None else (known[0] // DAY_US * DAY_US, (known[1] // DAY_US + 1) * DAY_US)
 
 
 def clipped(parts: list[Part], low: int, high: int) -> list[Part]:

@@ -17,7 +17,7 @@ Ranking = Literal["calls", "failed", "cost", "vendor_cost", "input_tokens", "out
 class CallFilter(Struct, frozen=True, kw_only=True):
     """Which calls. Times are microseconds by the call's start, `to_us` is exclusive; None means any.
 
-    `until` is a position: calls whose first event is there or before.
+    `as_of` is a position: calls as the event there left them.
     """
 
     from_us: int | None = None
@@ -34,7 +34,7 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     min_duration_ms: int | None = None
     q: str | None = None
     basis: Basis = "corrected"
-    until: int | None = None
+    as_of: int | None = None
 
     def dimensions(self) -> dict[Dimension, str]:
         """The filters that statistics keep apart."""
@@ -43,7 +43,7 @@ class CallFilter(Struct, frozen=True, kw_only=True):
     def needs_calls(self) -> bool:
         """Whether only the calls themselves can answer."""
         return any(
-            value is not None for value in (self.request_id, self.trace_id, self.min_duration_ms, self.q, self.until)
+            value is not None for value in (self.request_id, self.trace_id, self.min_duration_ms, self.q, self.as_of)
         )
 
 

@@ -150,7 +150,7 @@ def view(recorded: Recorded, row: CallRow) -> ModelCallView:
         cost_status=row.cost_status,
         cost_reason=row.cost_reason,
         rate_position=row.rate,
-        revision=row.revision,
+        revision=max(row.revision, 0),  # below 0 it had not ended
         voided=bool(row.voided),
         **fields,
     )

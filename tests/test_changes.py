@@ -182,7 +182,7 @@ def check_percentiles(db: apsw.Connection, plain: Plain) -> None:
     for basis, granularity, group in product(BASES, GRANULARITIES, KEPT):
         calls = [each.fields for each in plain.calls(basis)]
         for by_calls in (False, True):
-            call_filter = CallFilter(basis=basis, until=10**9 if by_calls else None)
+            call_filter = CallFilter(basis=basis, as_of=10**9 if by_calls else None)
             query = StatQuery(filter=call_filter, granularity=granularity, group_by=group, percentiles=True)
             check_cells(db, query, calls, "calls" if by_calls else "histograms")
     for basis, app in product(BASES, ("a", "b")):

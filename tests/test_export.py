@@ -55,7 +55,7 @@ def test_the_file_holds_every_call_and_the_manifest_says_so(tmp_path: Path) -> N
         rows = rows_of(answer.text)
         position = answer.headers["export-position"]
         service.post(CALLS, a_call("later"))
-        manifest = service.get(f"{MANIFEST}?position={position}").json()
+        manifest = service.get(f"{MANIFEST}?as_of={position}").json()
         own = rows_of(service.get(FILE, APP).text)
         assert service.get(FILE).text.count("\r\n") == count + 2
     assert {row["id"] for row in rows} == {f"c-{n}" for n in range(count)}

@@ -87,7 +87,7 @@ def test_the_manifest_is_of_the_file(tmp_path: Path) -> None:
         for caller in ("admin", APP):
             answer = service.get(f"{FILE}?currency=EUR", caller)
             position = answer.headers["export-position"]
-            manifest = service.get(f"{MANIFEST}?currency=EUR&position={position}", caller).json()
+            manifest = service.get(f"{MANIFEST}?currency=EUR&as_of={position}", caller).json()
             assert (manifest["sha256"], manifest["bytes"]) == (sha256(answer.content).hexdigest(), len(answer.content))
             found = rows(service, "?currency=EUR", caller)
             assert manifest["rows"] == len(found) == (5 if caller == "admin" else 4)

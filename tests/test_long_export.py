@@ -84,7 +84,7 @@ def exports_are_whole_and_bounded(data_dir: Path, rows: int) -> None:
             came = posted()
             told = f"{path}: {taken.bytes} bytes, {grown // MEGABYTE} MiB more, {came} calls meanwhile"
             print(told)  # noqa: T201 - what a torture run is for
-            manifest = asked(server, f"{path}/manifest?position={position}")
+            manifest = asked(server, f"{path}/manifest?as_of={position}")
             assert (manifest["sha256"], manifest["bytes"]) == (taken.digest.hexdigest(), taken.bytes)
             late = manifest["rows"] - known["calls"]  # those that came before the export began
             assert 0 <= late <= came

@@ -63,7 +63,7 @@ def test_it_holds_what_the_csv_holds(tmp_path: Path, path: str) -> None:
         assert answer.headers["content-type"] == parquet.MEDIA_TYPE
         found = table_of(answer.content, tmp_path)
         expected = rows_of(service.get(f"{path}.csv").text)
-        manifest = service.get(f"{path}.parquet/manifest?position={answer.headers['export-position']}").json()
+        manifest = service.get(f"{path}.parquet/manifest?as_of={answer.headers['export-position']}").json()
         own = table_of(service.get(f"{path}.parquet", APP).content, tmp_path)
     assert len(found) == len(expected) == manifest["rows"] == count + len(STRANGE)
     for row, other in zip(found, expected, strict=True):

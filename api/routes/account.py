@@ -9,6 +9,7 @@ from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
 from api import catalogue, query
+from api.as_of import AsOf, position_of
 from api.auth import ADMINS, OPERATORS, READERS, own_app, principal_of
 from api.catalogue import CONDITION, TAGGED, actor_of
 from api.openapi import documented
@@ -33,13 +34,12 @@ from schema.account_view import AccountFigures, AccountView, TransactionView
 from schema.catalogue import HistoryItem, Stand
 from schema.credit import AccountCredited, CreditAccount, CreditDeclined, CreditReceipt, PostedCredit, accept_credit
 from schema.entry import Recorded
-from schema.errors import FieldError, InsufficientCredit, InvalidInput
+from schema.errors import InsufficientCredit
 from schema.money import amount_e10, amount_text
 from schema.paging import Page, bounded_limit
-from schema.times import format_time, parse_time
+from schema.times import format_time
 
 AnyRequest = Request[Any, Any, Any]
-POSITION_DIGITS_MAX = 18
 
 _posts = msgspec.json.Decoder(AccountCreated)
 _patches = msgspec.json.Decoder(AccountChange)
@@ -55,9 +55,9 @@ class AccountListParams(AccountFilter, kw_only=True, forbid_unknown_fields=True)
 
 
 class AsOfParams(Struct, kw_only=True, forbid_unknown_fields=True):
-    """As it was known then: a position of the journal, or an instant."""
+    """As it was known then."""
 
-    as_of: Annotated[str, Meta(max_length=64)] | None = None
+    as_of: AsOf | None = None
 
 
 class ForecastParams(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -129,24 +129,13 @@ async def list_accounts(request: AnyRequest) -> ASGIApp:
 async def get_account(request: AnyRequest, account_id: FromPath[str]) -> ASGIApp:
     """What it holds now, or as the ledger knew it `as_of` a position or a time. An app sees those it may charge."""
     services = services_of(request.app)
-    as_of = query.parse(request, AsOfParams).as_of
+    position = await position_of(request, query.parse(request, AsOfParams).as_of)
     app, readers = own_app(principal_of(request), None), services.ledger.readers
-    if as_of is None:
+    if position is None:
         view, stand = await readers.run(account_reads.account, account_id, app, services.clock())
     else:
-        position = await _position(request, as_of)
         view, stand = await readers.run(account_reads.account_as_of, account_id, app, position)
     return catalogue.tagged(view, stand)
-
-
-async def _position(request: AnyRequest, as_of: str) -> int:
-    if as_of.isascii() and as_of.isdigit() and len(as_of) <= POSITION_DIGITS_MAX:
-        return int(as_of)
-    try:
-        time_us = parse_time(as_of)
-    except ValueError:
-        raise InvalidInput(errors=(FieldError("$.as_of", "Expected a position or an RFC 3339 time"),)) from None
-    return await services_of(request.app).ledger.readers.run(account_reads.position_at, time_us)
 
 
 @patch(

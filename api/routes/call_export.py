@@ -25,7 +25,7 @@ from schema.model_call_query import StatBucket, StatQuery, StatTotals
 AnyRequest = Request[Any, Any, Any]
 MEDIA_TYPES: dict[Form, str] = {"csv": "text/csv; charset=utf-8; header=present", "parquet": parquet.MEDIA_TYPE}
 POSITION = "Export-Position"
-POSITIONED = {POSITION: "The journal's position when the export began; its manifest takes it as `position`."}
+POSITIONED = {POSITION: "The journal's position when the export began; its manifest takes it as `as_of`."}
 _MEASURES = tuple(field for field in StatTotals.__struct_fields__ if field != "distinct")
 
 
@@ -35,11 +35,11 @@ async def _export(request: AnyRequest, form: Form) -> Export:
 
 async def begun(request: AnyRequest, params: query.ExportParams, layout: Layout, form: Form) -> Export:
     """An export as of the position that is asked for, or of now; raises MissingExtra."""
-    call_filter = query.call_filter(request, params)
+    call_filter = await query.call_filter(request, params)
     services = services_of(request.app)
     head = await services.ledger.readers.run(head_position)
-    until = head if params.position is None else min(params.position, head)
-    call_filter = msgspec.structs.replace(call_filter, until=until)
+    as_of = head if call_filter.as_of is None else min(call_filter.as_of, head)
+    call_filter = msgspec.structs.replace(call_filter, as_of=as_of)
     return Export(services, call_filter, layout, form, vendor=principal_of(request).role != "app")
 
 
@@ -47,7 +47,7 @@ async def sent(request: AnyRequest, export: Export) -> ASGIApp:
     """A file, while it is made."""
     stream = await export.open()
     count_response(request.scope, 200)
-    headers = {**_attachment(f"{export.layout.name}.{export.form}"), POSITION: str(export.call_filter.until)}
+    headers = {**_attachment(f"{export.layout.name}.{export.form}"), POSITION: str(export.call_filter.as_of)}
     response: Response[Any] = Stream(stream, media_type=MEDIA_TYPES[export.form], headers=headers)
     return response.to_asgi_response(None, request)  # pyright: ignore[reportUnknownMemberType]
 
@@ -61,7 +61,8 @@ async def sent(request: AnyRequest, export: Export) -> ASGIApp:
 async def export_model_calls(request: AnyRequest) -> ASGIApp:
     """Every call that matches, newest first, without a cap: streamed while the service goes on taking calls.
 
-    Calls that came after the export began are not in it. Text that a spreadsheet would calculate has a quote in front.
+    It holds what was known when it began, whatever changes meanwhile. Text that a spreadsheet would calculate has a
+    quote in front.
     """
     return await sent(request, await _export(request, "csv"))
 
@@ -102,7 +103,7 @@ async def get_parquet_manifest(request: AnyRequest) -> ASGIApp:
 )
 async def export_model_call_stats(request: AnyRequest) -> ASGIApp:
     """The buckets of the same query as rows; the remainder of `top` says how many groups it adds up."""
-    asked = query.stat_query(request, query.parse(request, query.StatParams))
+    asked = await query.stat_query(request)
     found = await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked)
     found = own_view(principal_of(request), found)
     distinct = tuple(f"distinct_{dimension}" for dimension in asked.distinct)

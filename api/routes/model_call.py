@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api import body as bodies
 from api import query
+from api.as_of import position_of
 from api.auth import POSTERS, READERS, TRAIL_READERS, own_app, principal_of
 from api.body import JSON, Arrival, Item, Rejected
 from api.openapi import documented
@@ -202,7 +203,7 @@ def _required_app(app: str | None) -> str:
 async def list_model_calls(request: AnyRequest) -> ASGIApp:
     """Under filters without an index a page may be short and still have a next_cursor."""
     params = query.parse(request, query.CallListParams)
-    call_filter: CallFilter = query.call_filter(request, params)
+    call_filter: CallFilter = await query.call_filter(request, params)
     readers = services_of(request.app).ledger.readers
     found = await readers.run(reads.model_calls, call_filter, params.cursor, bounded_limit(params.limit))
     return json(own_view(principal_of(request), found))
@@ -210,12 +211,13 @@ async def list_model_calls(request: AnyRequest) -> ASGIApp:
 
 @get(
     "/v1/model-calls/{call_id:str}",
-    **documented(READERS, "Read one call", query=query.AppParams, responses={200: ModelCallView}),
+    **documented(READERS, "Read one call", query=query.CallParams, responses={200: ModelCallView}),
 )
 async def get_model_call(request: AnyRequest, call_id: FromPath[str]) -> ASGIApp:
-    """The call as its latest event tells it."""
-    app = own_app(principal_of(request), query.parse(request, query.AppParams).app)
-    found = await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id)
+    """The call as its latest event tells it, or as it was known `as_of` a position or a time."""
+    params = query.parse(request, query.CallParams)
+    app, as_of = own_app(principal_of(request), params.app), await position_of(request, params.as_of)
+    found = await services_of(request.app).ledger.readers.run(reads.model_call, app, call_id, as_of)
     return json(own_view(principal_of(request), found))
 
 

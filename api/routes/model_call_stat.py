@@ -22,7 +22,7 @@ from schema.model_call_query import CallErrors, Stats
 )
 async def get_model_call_stats(request: Request[Any, Any, Any]) -> ASGIApp:
     """Exact sums by hour, day, month or in total, in any zone, by any edges, the last call included."""
-    asked = query.stat_query(request, query.parse(request, query.StatParams))
+    asked = await query.stat_query(request)
     found = await services_of(request.app).ledger.readers.run(reads.model_call_stats, asked)
     return json(own_view(principal_of(request), found))
 
@@ -35,7 +35,7 @@ async def get_model_call_errors(request: Request[Any, Any, Any]) -> ASGIApp:
     """Failed calls by the code of their error. Looks at a bounded number of calls, newest first, and says how far."""
     params = query.parse(request, query.ErrorParams)
     asked = ErrorQuery(
-        filter=query.call_filter(request, params),
+        filter=await query.call_filter(request, params),
         granularity=params.granularity,
         timezone=params.timezone,
         top=params.top,

@@ -26,7 +26,7 @@ from schema.usage_log import UsageLog
 async def list_usage_logs(request: Request[Any, Any, Any]) -> ASGIApp:
     """The calls that statistics count, and what they add up. A page may be short and still have a next_cursor."""
     params = query.parse(request, query.CallListParams)
-    call_filter = query.call_filter(request, params)
+    call_filter = await query.call_filter(request, params)
     readers = services_of(request.app).ledger.readers
     found = await readers.run(reads.usage_logs, call_filter, params.cursor, bounded_limit(params.limit))
     return json(own_view(principal_of(request), found))
