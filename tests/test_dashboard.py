@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 
 from ledger.ledger import Ledger
 from ops import settings, sign_in
-from schema.times import HOUR_US, SECOND_US, format_time
+from schema.times import HOUR_US, QUARTER_US, SECOND_US, format_time, parse_time
 from tests.browser import Window, browsing
 from tests.serving import APP, CALLS, OTHER_APP, Json, LiveServer, a_call, bearer, key_text, live_server, prepare
 
@@ -131,6 +131,20 @@ def test_the_overview_says_what_the_api_says(window: Window, server: LiveServer)
     assert {row[0]: int(row[1]) for row in rows} == {
         app: totals(server, f"&app={app}")["calls"] for app in (APP, OTHER_APP)
     }
+
+
+@pytest.mark.parametrize("view", ["overview", "series", "tokens", "errors", "cost", "speed"])
+def test_only_the_view_that_shows_percentiles_asks_for_them(window: Window, view: str) -> None:
+    """They cost the ledger work. Where it does, it asks for whole quarters of hours, which cost the least."""
+    began_us = time.time_ns() // 1_000
+    window.requests.clear()
+    window.open(f"/?view={view}")
+    queries = [parse_qs(urlsplit(url).query) for url in window.requests if urlsplit(url).path == STATS]
+    assert {query["percentiles"][0] for query in queries} == {"true" if view == "speed" else "false"}
+    ends = [parse_time(query["to"][0]) for query in queries]
+    if view == "speed":
+        assert [end % QUARTER_US for end in ends] == [0] * len(ends)
+        assert began_us < min(ends) <= max(ends) < time.time_ns() // 1_000 + QUARTER_US + 2 * SECOND_US
 
 
 def test_the_table_behind_a_chart_and_its_file_are_the_buckets(window: Window, server: LiveServer) -> None:

@@ -1,6 +1,6 @@
 // Statistics as the views share them: asked once a rendering, put on one time axis.
 import { ask, query } from "./api.js";
-import { address, filters, range } from "./state.js";
+import { address, filters, quarterEnd, range } from "./state.js";
 import { parse } from "./decimal.js";
 import { bucket, count, money, named } from "./show.js";
 import { t } from "./words.js";
@@ -21,13 +21,16 @@ export const measureName = (name) => t({ calls: "n_calls", cost: "cost_credits" 
 export class Stats {
   constructor(state) {
     this.state = state;
+    this.percentiles = state.view === "speed"; // they cost the ledger work, so only the view that shows them asks
     this.range = range(state);
+    // Calls of a cut quarter of an hour are counted one by one, so a range that ends now ends with its quarter.
+    if (this.percentiles && !state.from) this.range.to = quarterEnd(this.range.to);
     this.asked = { ...filters(state), from: this.range.from, to: this.range.to, timezone: state.zone };
     this.found = new Map();
   }
 
   get(change) {
-    const asked = { ...this.asked, ...change };
+    const asked = { ...this.asked, percentiles: this.percentiles, ...change };
     const key = query(asked);
     if (!this.found.has(key)) this.found.set(key, ask(STATS, asked));
     return this.found.get(key);
@@ -36,6 +39,7 @@ export class Stats {
   // One bucket for each step of the range, empty ones too: the axis of every chart.
   axis() { return this.get({ granularity: this.range.granularity, fill: true, compare: "previous" }); }
 
+  // A file is asked for once, so it has them whatever the view.
   file(change) { return `${STATS}.csv?${query({ ...this.asked, ...change })}`; }
 
   label(start) { return bucket(start, this.state.zone, this.range.granularity); }
@@ -77,7 +81,7 @@ export class Stats {
     }));
     rows.sort((a, b) => Boolean(a.others) - Boolean(b.others) || height(b.sums) - height(a.sums));
     rows.forEach((row, n) => { row.colour = row.others ? -1 : n; });
-    return { rows, groups: found.groups ?? rows.length };
+    return { rows, groups: found.groups ?? rows.length, percentiles: found.percentiles };
   }
 }
 
