@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx
 import pytest
 from axe_playwright_python import sync_playwright as axe  # pyright: ignore[reportMissingTypeStubs]
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from ledger.ledger import Ledger
 from ops import settings, sign_in
@@ -47,6 +47,8 @@ def _call(n: int) -> Json:
         started_at=format_time(START_US + n * (END_US - START_US) // CALLS_MADE),
         status="failed" if failed else "success",
         error={"code": "rate_limited" if n % 16 == 7 else "timeout"} if failed else None,
+        duration_ms=90 + n * n % 4_000,
+        ttfb_ms=40 + 3 * n if n % 4 else None,
         usage={"input_tokens": 1_000 + n, "output_tokens": 100, "cache_read_tokens": 500, "reasoning_tokens": 40},
     )
 
@@ -131,6 +133,93 @@ def test_the_overview_says_what_the_api_says(window: Window, server: LiveServer)
     assert {row[0]: int(row[1]) for row in rows} == {
         app: totals(server, f"&app={app}")["calls"] for app in (APP, OTHER_APP)
     }
+
+
+LINES = {"Duration": ("duration_ms", ("p50", "p95", "p99")), "First byte": ("ttfb_ms", ("p50", "p95"))}
+MEANS = {"Mean duration": ("duration_ms_sum", "calls"), "Mean time to first byte": ("ttfb_ms_sum", "ttfb_calls")}
+
+
+def milliseconds(value: int | None) -> str:
+    return "–" if value is None else f"{value:,} ms"
+
+
+def speeds(sums: Json) -> dict[str, str]:
+    """Means and percentiles as the dashboard writes them."""
+    means = {name: f"{(2 * sums[a] + sums[b]) // (2 * sums[b]):,} ms" for name, (a, b) in MEANS.items()}
+    return means | {
+        f"{word} {each}": milliseconds(sums[f"{measure}_{each}"])
+        for word, (measure, names) in LINES.items()
+        for each in names
+    }
+
+
+def behind(window: Window, panel: str) -> list[list[str]]:
+    """The rows behind a chart, without their start."""
+    place = window.page.locator(f"section[aria-label='{panel}']")
+    place.get_by_role("button", name="Table").click()
+    return [row.split("\t")[1:] for row in place.locator("tbody tr").all_inner_texts()]
+
+
+@pytest.mark.parametrize("more", ["", "&user_id=u-2", f"&app={APP}"])
+def test_speed_says_what_the_api_says(window: Window, server: LiveServer, more: str) -> None:
+    """In cards, over time, by model, and in the file; from histograms that are kept, or counted from calls."""
+    window.open(f"/?view=speed&{RANGE}{more}")
+    times = f"from={format_time(START_US)}&to={format_time(END_US)}{more}"
+    found = asked(server, f"{STATS}?{times}&granularity=hour&fill=true&timezone=Europe/Berlin")
+    assert found["percentiles"]["source"] == ("calls" if "user_id" in more else "histograms")
+    assert dict(zip(window.texts(".card dt"), window.texts(".card .figure"), strict=True)) == speeds(found["totals"])
+    for panel, (measure, names) in zip(("Duration", "Time to first byte"), LINES.values(), strict=True):
+        values = [[bucket[f"{measure}_{name}"] for name in names] for bucket in found["buckets"]]
+        assert behind(window, f"{panel} over time") == [[milliseconds(value) for value in row] for row in values]
+    assert "0.78125 %" in window.texts("section[aria-label='Duration over time'] .note")[0]
+    names = window.texts("section[aria-label='By model'] thead th")
+    rows = [row.split("\t") for row in window.texts("section[aria-label='By model'] tbody tr")]
+    by_model = asked(server, f"{STATS}?{times}&group_by=model")["buckets"]
+    assert {row[0]: dict(zip(names[2:], row[2:], strict=True)) for row in rows} == {
+        bucket["group"]["model"]: speeds(bucket) for bucket in by_model
+    }
+    with window.page.expect_download() as download:
+        window.page.get_by_role("link", name="CSV").first.click()
+    file = csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8")))
+    kept = [bucket for bucket in found["buckets"] if bucket["calls"]]
+    assert [(row["start"], row["duration_ms_p99"], row["ttfb_ms_p95"]) for row in file] == [
+        (bucket["start"], str(bucket["duration_ms_p99"]), str(bucket["ttfb_ms_p95"])) for bucket in kept
+    ]
+
+
+def test_percentiles_are_compared_with_the_period_before(window: Window, server: LiveServer) -> None:
+    middle, end = format_time(START_US + 6 * HOUR_US), format_time(END_US)
+    window.open(f"/?view=speed&from={middle}&to={end}&zone=Europe/Berlin")
+    found = asked(server, f"{STATS}?from={middle}&to={end}&compare=previous")
+    now, before = (found[name]["duration_ms_p95"] for name in ("totals", "previous"))
+    card = window.page.locator(".card", has=window.page.get_by_text("Duration p95", exact=True))
+    expect(card.locator(".growth")).to_have_text(f"{(now - before) * 100 / before:+.1f} %".replace("-", "−"))
+
+
+def without_percentiles(route: Route) -> None:
+    """The answer as it is where percentiles would take too many calls."""
+    response = route.fetch()
+    answer = response.json()
+    for sums in (*answer["buckets"], answer["totals"], answer.get("previous", {})):
+        sums.update(dict.fromkeys((name for name in sums if name[-4:-2] == "_p"), None))
+    answer["percentiles"]["source"] = None
+    route.fulfill(response=response, json=answer)
+
+
+def test_speed_shows_means_where_percentiles_would_take_too_many_calls(window: Window, server: LiveServer) -> None:
+    """And says so."""
+    window.page.route(f"**{STATS}?*", without_percentiles)
+    window.open(f"/?view=speed&{RANGE}")
+    window.page.unroute(f"**{STATS}?*")
+    means = {name: text for name, text in speeds(totals(server)).items() if name in MEANS}
+    assert dict(zip(window.texts(".card dt"), window.texts(".card .figure"), strict=True)) == means
+    assert window.texts("section.panel h2") == ["Speed over time", "By model"]
+    assert window.texts("section[aria-label='By model'] thead th") == ["Model", "Calls", *means]
+    assert [each.partition(":")[0] for each in window.texts("section.panel .note")] == [
+        "The range is too long, or the filter too narrow, for percentiles"
+    ] * 2
+    assert window.page.locator(".chart .scatterlayer path.js-line").count() == 2
+    assert window.complaints == []
 
 
 @pytest.mark.parametrize("view", ["overview", "series", "tokens", "errors", "cost", "speed"])

@@ -16,9 +16,9 @@ export async function draw(place, { buckets, series, unit, stacked = true, onzoo
   await library();
   if (!place.isConnected) return;
   const traces = series.map((each, n) => ({
-    type: each.line ? "scatter" : "bar", mode: each.line ? "lines" : undefined, name: each.name, x: buckets,
+    type: each.line ? "scatter" : "bar", mode: each.line ? "lines+markers" : undefined, name: each.name, x: buckets,
     y: each.values, customdata: each.texts, hovertemplate: "%{customdata}",
-    marker: { color: colour(each.colour ?? n), line: { width: 0 } },
+    marker: { color: colour(each.colour ?? n), line: { width: 0 }, size: each.line ? dots(each.values) : undefined },
     line: each.line ? { color: colour(each.colour ?? n), width: 1.6, dash: each.dash ? "dot" : "solid" } : undefined,
     connectgaps: false,
   }));
@@ -47,6 +47,9 @@ export async function draw(place, { buckets, series, unit, stacked = true, onzoo
     onpick?.(event.points[0].pointNumber, hit(event, series));
   });
 }
+
+// A value between gaps makes no line, so it is a dot.
+const dots = (values) => values.map((value, n) => (value !== null && (values[n - 1] ?? null) === null && (values[n + 1] ?? null) === null ? 6 : 0));
 
 // Which series' bar was clicked; several share a bucket, so the height of the click decides.
 function hit(event, series) {
