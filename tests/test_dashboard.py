@@ -129,6 +129,7 @@ def test_the_overview_says_what_the_api_says(window: Window, server: LiveServer)
     assert shown["Failed"] == str(expected["failed"])
     assert shown["Input tokens"] == f"{expected['input_tokens']:,}"
     assert shown["Cost (credits)"] == expected["cost"]
+    assert shown["Distinct users"] == str(totals(server, "&distinct=user_id")["distinct"]["user_id"]) == "5"
     rows = [row.split("\t") for row in window.texts("section[aria-label='By app'] tbody tr")]
     assert {row[0]: int(row[1]) for row in rows} == {
         app: totals(server, f"&app={app}")["calls"] for app in (APP, OTHER_APP)
@@ -234,6 +235,49 @@ def test_only_the_view_that_shows_percentiles_asks_for_them(window: Window, view
     if view == "speed":
         assert [end % QUARTER_US for end in ends] == [0] * len(ends)
         assert began_us < min(ends) <= max(ends) < time.time_ns() // 1_000 + QUARTER_US + 2 * SECOND_US
+
+
+def users_card(window: Window) -> list[str]:
+    """The figure, and how it grew."""
+    return window.texts(".card:has(dt:text-is('Distinct users')) dd")
+
+
+def test_distinct_users_are_counted_anew_when_something_else_is_asked(window: Window, server: LiveServer) -> None:
+    """Under filters, against the period before; and it says where they are too many to count."""
+    half = f"from={format_time(START_US + 6 * HOUR_US)}&to={format_time(END_US)}"
+    window.open(f"/?{half}&zone=Europe/Berlin")
+    found = asked(server, f"{STATS}?{half}&compare=previous&distinct=user_id")
+    assert users_card(window) == [str(found["totals"]["distinct"]["user_id"]), "+0.0 %"]
+    assert found["previous"]["distinct"] == found["totals"]["distinct"]
+    window.page.fill("input[name=user_id]", "u-2")
+    window.page.click("form.filters button")
+    window.page.wait_for_url("**user_id=u-2**")
+    window.settled()
+    assert users_card(window)[0] == "1"
+    problem = {"code": "invalid_input", "detail": "", "errors": [{"path": "$.distinct", "message": ""}]}
+    window.page.route("**distinct=user_id**", lambda route: route.fulfill(status=400, json=problem))
+    window.open(f"/?{half}&zone=Europe/Berlin")
+    assert users_card(window) == ["too many to count"]
+    window.page.unroute("**distinct=user_id**")
+
+
+def slowly(route: Route) -> None:
+    time.sleep(0.4)
+    route.continue_()
+
+
+def test_a_slow_count_of_users_is_not_repeated_at_once(window: Window) -> None:
+    """A view that draws itself anew every few seconds would else keep the ledger counting."""
+    window.page.route("**distinct=user_id**", slowly)
+    window.open(f"/?{RANGE}&model=gpt-4o")
+    shown = users_card(window)
+    window.requests.clear()
+    window.page.locator("nav a", has_text="Overview").click()
+    window.settled()
+    window.page.unroute("**distinct=user_id**")
+    assert [url for url in window.requests if "distinct" in url] == []
+    assert any(STATS in url for url in window.requests)
+    assert users_card(window) == shown
 
 
 def test_the_table_behind_a_chart_and_its_file_are_the_buckets(window: Window, server: LiveServer) -> None:

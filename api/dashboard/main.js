@@ -121,7 +121,7 @@ async function content(state) {
   if (LISTS[state.view]) return LISTS[state.view](state);
   if (state.view === "live") return live(state, recent, (paint) => { repaint = paint; });
   if (state.view === "calls") return state.call ? detail(state, session) : list(state);
-  const stats = new Stats(state);
+  const stats = new Stats(state, session);
   const found = await STATISTICS[state.view](stats, go);
   const { totals } = await stats.axis();
   return totals.calls ? found : [h("p", { class: "empty" }, t("empty")), ...found];

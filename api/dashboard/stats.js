@@ -18,9 +18,15 @@ export const MEASURES = {
 };
 export const measureName = (name) => t({ calls: "n_calls", cost: "cost_credits" }[name] ?? name);
 
+// What users were last counted as, and until when that holds. Counting takes a row for each user and quarter of an
+// hour, so views that draw themselves anew count again only after so many times as long as it took.
+const COUNTING_PAUSE = 20;
+let counted = null;
+
 export class Stats {
-  constructor(state) {
+  constructor(state, session) {
     this.state = state;
+    this.session = session;
     this.percentiles = state.view === "speed"; // they cost the ledger work, so only the view that shows them asks
     this.range = range(state);
     // Calls of a cut quarter of an hour are counted one by one, so a range that ends now ends with its quarter.
@@ -61,6 +67,17 @@ export class Stats {
     return address(this.state, { view: "calls", from: start, to: end, ...change });
   }
 
+  // How many users called, and how many in the period before; null where they are too many to count.
+  async users() {
+    const about = `${this.session.key_id} ${address(this.state)}`;
+    if (counted?.about === about && Date.now() < counted.until) return counted.found;
+    const began = Date.now();
+    const found = await this.get({ granularity: "total", distinct: "user_id", compare: "previous" }).then(
+      ({ totals, previous }) => [totals.distinct.user_id, previous.distinct.user_id], tooMany);
+    counted = { about, found, until: Date.now() + COUNTING_PAUSE * (Date.now() - began) };
+    return found;
+  }
+
   // The top groups by a measure, the remainder last, each on the axis.
   async grouped(group, measure) {
     const by = ["cache_read_tokens", "reasoning_tokens"].includes(measure) ? "calls" : measure;
@@ -83,6 +100,11 @@ export class Stats {
     rows.forEach((row, n) => { row.colour = row.others ? -1 : n; });
     return { rows, groups: found.groups ?? rows.length, percentiles: found.percentiles };
   }
+}
+
+function tooMany(problem) {
+  if (problem.path !== "$.distinct") throw problem;
+  return null;
 }
 
 const keyOf = (each, group) => (each.others ? "others" : `=${each.group[group] ?? ""}`);

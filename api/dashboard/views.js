@@ -47,12 +47,13 @@ export async function overview(stats, go) {
   const axis = await stats.axis();
   const [now, before] = [axis.totals, axis.previous];
   const shifted = { from: preceding(stats.range, axis.buckets.length, stats.state.zone), to: stats.range.from };
-  const [earlier, models, apps] = await Promise.all([
-    stats.get({ ...shifted, granularity: stats.range.granularity, fill: true }), stats.totals("model", "calls"), stats.totals("app", "calls")]);
+  const [earlier, models, apps, users] = await Promise.all([
+    stats.get({ ...shifted, granularity: stats.range.granularity, fill: true }), stats.totals("model", "calls"), stats.totals("app", "calls"), stats.users()]);
   const pair = (name) => [BigInt(now[name]), BigInt(before[name])];
   const cards = h("dl", { class: "cards" },
     card(t("n_calls"), count(now.calls), ...pair("calls")), card(t("success_rate"), percent(now.succeeded, now.calls)),
-    card(t("failed"), count(now.failed), ...pair("failed")), card(t("input_tokens"), count(now.input_tokens), ...pair("input_tokens")),
+    card(t("failed"), count(now.failed), ...pair("failed")), users ? card(t("users"), count(users[0]), ...users.map(BigInt)) : card(t("users"), t("too_many")),
+    card(t("input_tokens"), count(now.input_tokens), ...pair("input_tokens")),
     card(t("output_tokens"), count(now.output_tokens), ...pair("output_tokens")),
     card(t("cost_credits"), priced(now, now.cost), exact(now.cost), exact(before.cost)),
     card(t("unpriced_calls"), count(now.unpriced_calls)), card(t("duration"), mean(now.duration_ms_sum, now.calls)),

@@ -21,6 +21,7 @@ const WORDS = {
   empty: ["No calls in this range with these filters.", "此范围和筛选条件下没有调用。"],
   empty_live: ["Waiting for calls …", "等待调用……"], loading: ["Loading …", "加载中……"],
   n_calls: ["Calls", "调用数"], succeeded: ["Succeeded", "成功"], failed: ["Failed", "失败"],
+  users: ["Distinct users", "独立用户"], too_many: ["too many to count", "过多，无法计数"],
   success_rate: ["Success rate", "成功率"], input_tokens: ["Input tokens", "输入词元"],
   output_tokens: ["Output tokens", "输出词元"], cache_read_tokens: ["Cache read", "缓存读取"],
   cache_write_tokens: ["Cache write", "缓存写入"], reasoning_tokens: ["Reasoning", "推理"],
