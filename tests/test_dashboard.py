@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
+from arro3.io import read_parquet
 from axe_playwright_python import sync_playwright as axe  # pyright: ignore[reportMissingTypeStubs]
 from playwright.sync_api import Browser, Route, expect
 
@@ -353,6 +356,41 @@ def test_a_call_shows_its_event_trail(window: Window) -> None:
     window.page.locator("tbody a").first.click()
     window.page.wait_for_url("**call=call-**")
     expect(window.page.locator(".trail li")).to_contain_text("model_call.recorded.v2")
+
+
+def test_calls_are_files_in_every_form_under_the_same_filters(window: Window, server: LiveServer) -> None:
+    """As many rows and as much cost in each as the API has."""
+    window.open(f"/?view=calls&{RANGE}&model=gpt-4o&status=success")
+    expected = totals(server, "&model=gpt-4o&status=success")
+    tools = window.page.locator(".tools a")
+    assert tools.all_inner_texts() == ["CSV", "Parquet", "FOCUS (CSV)", "FOCUS (Parquet)", "Manifest"]
+    for name in ("CSV", "Parquet", "FOCUS (CSV)", "FOCUS (Parquet)"):
+        with window.page.expect_download() as download:
+            window.page.get_by_role("link", name=name, exact=True).click()
+        costs = costs_of(
+            Path(download.value.path()), "BilledCost" if "FOCUS" in name else "cost", parquet="Parquet" in name
+        )
+        assert (len(costs), sum(costs)) == (expected["calls"], Decimal(expected["cost"]))
+    assert window.page.locator(".tools .note").count() == 0
+
+
+def costs_of(path: Path, name: str, *, parquet: bool) -> list[Decimal]:
+    if parquet:
+        return cast("Any", read_parquet(path)).read_all().column(name).to_pylist()
+    return [Decimal(row[name]) for row in csv.DictReader(io.StringIO(path.read_text("utf-8")))]
+
+
+def test_what_is_not_installed_is_no_link(window: Window) -> None:
+    def without(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace('data-forms="csv parquet"', 'data-forms="csv"'))
+
+    page = re.compile(r"/\?view=calls")
+    window.page.route(page, without)
+    window.open(f"/?view=calls&{RANGE}")
+    window.page.unroute(page)
+    assert window.texts(".tools a") == ["CSV", "FOCUS (CSV)", "Manifest"]
+    assert window.texts(".tools .note") == ["Parquet is an extra that is not installed here."]
 
 
 def test_it_speaks_chinese_and_keeps_the_theme(browser: Browser, server: LiveServer) -> None:

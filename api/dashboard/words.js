@@ -87,6 +87,7 @@ const WORDS = {
   closed: ["This key's role may not see this.", "此密钥的角色不能查看此内容。"], slowest: ["Greatest lag (events)", "最大滞后（事件）"],
   leases_ahead: ["Leases ahead of the clock", "租约领先时钟"],
   pause: ["Pause", "暂停"], resume: ["Resume", "继续"], manifest: ["Manifest", "清单"],
+  parquet_missing: ["Parquet is an extra that is not installed here.", "Parquet 为可选组件，此处未安装。"],
 };
 
 const stored = (name) => {
