@@ -191,6 +191,32 @@ def test_speed_says_what_the_api_says(window: Window, server: LiveServer, more: 
     ]
 
 
+def test_percentiles_have_an_axis_by_powers_of_ten(window: Window) -> None:
+    """From one of 1, 2, 5, 10 … to another; one of 0 ms is drawn at its foot, and one between gaps is a dot."""
+
+    def far_apart(route: Route) -> None:
+        response = route.fetch()
+        answer = response.json()
+        for n, bucket in enumerate(answer["buckets"]):
+            values = (0 if n == 1 else 40, 1_500, 4_000_000) if n in {1, 2, 3, 6} else (None, None, None)
+            bucket.update(zip(("duration_ms_p50", "duration_ms_p95", "duration_ms_p99"), values, strict=True))
+            bucket.update(ttfb_ms_p50=300, ttfb_ms_p95=900)
+        route.fulfill(response=response, json=answer)
+
+    window.page.route(f"**{STATS}?*", far_apart)
+    window.open(f"/?view=speed&{RANGE}")
+    window.page.unroute(f"**{STATS}?*")
+    charts = window.page.locator(".chart")
+    tens = ["1 ms", "10 ms", "100 ms", "1k ms", "10k ms", "100k ms", "1000k ms"]
+    assert charts.nth(0).locator(".ytick").all_text_contents() == tens
+    assert charts.nth(1).locator(".ytick").all_text_contents() == ["200 ms", "500 ms", "1k ms"]
+    line = charts.nth(0).locator(".scatterlayer .trace").first
+    assert (line.locator("path.js-line").first.get_attribute("d") or "").count("L") == 2
+    dots = line.locator(".points path").evaluate_all("each => each.map((one) => one.getBBox().width)")
+    assert [width > 0 for width in dots] == [False, False, False, True]
+    assert window.complaints == []
+
+
 def test_percentiles_are_compared_with_the_period_before(window: Window, server: LiveServer) -> None:
     middle, end = format_time(START_US + 6 * HOUR_US), format_time(END_US)
     window.open(f"/?view=speed&from={middle}&to={end}&zone=Europe/Berlin")

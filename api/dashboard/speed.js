@@ -19,10 +19,10 @@ const meanOf = (sums, measure) => mean(sums[measure.sum], sums[measure.calls]);
 export async function speed(stats, go) {
   const [axis, models] = await Promise.all([stats.axis(), stats.totals("model", "duration_ms_sum", 50)]);
   const options = { unit: "ms", file: stats.file({ granularity: stats.range.granularity }) };
-  const note = axis.percentiles.source ? errorNote(axis.percentiles) : t("no_percentiles");
   const charts = axis.percentiles.source
-    ? MEASURES.map((measure) => overTime(t(measure.title), stats, axis, percentileLines(measure), go, { ...options, note }))
-    : [overTime(t("speed_over_time"), stats, axis, MEASURES.map(meanLine), go, { ...options, note })];
+    ? MEASURES.map((measure) => overTime(t(measure.title), stats, axis, percentileLines(measure), go,
+      { ...options, logarithmic: true, note: `${t("logarithmic")} ${errorNote(axis.percentiles)}` }))
+    : [overTime(t("speed_over_time"), stats, axis, MEASURES.map(meanLine), go, { ...options, note: t("no_percentiles") })];
   return [h("dl", { class: "cards" }, MEASURES.map((measure) => cards(axis, measure))), ...charts, byModel(stats, models)];
 }
 

@@ -29,7 +29,7 @@ export function overTime(title, stats, axis, lines, go, options = {}) {
   });
   const columns = [startColumn({ buckets, drill }, labels), ...series.map((each) =>
     numeric(each.name, (n) => each.texts[n], (n) => each.raws[n]))];
-  const chart = { buckets: labels, series, unit: options.unit, stacked: options.stacked ?? true, onzoom: stats.zoom(buckets, go),
+  const chart = { buckets: labels, series, unit: options.unit, stacked: options.stacked ?? true, logarithmic: options.logarithmic, onzoom: stats.zoom(buckets, go),
     onpick: (n, which) => go({ view: "calls", from: buckets[n].start, to: buckets[n].end, ...options.drill, ...series[which]?.filter }) };
   return chartPanel(title, chart, columns, buckets.map((_, n) => n), { note: options.note, file: options.file, name: options.name ?? "chart" });
 }
