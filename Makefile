@@ -42,8 +42,8 @@ check: $(INSTALLED_DEV) ## format, lint, types, layers
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_tidy.py tests/test_layers.py
 
-bench: $(INSTALLED) ## benchmarks
-	$(BIN)/python -m ops.bench
+bench: $(INSTALLED) ## benchmarks; BIG=1: the questions of the dashboard with ten million calls
+	$(BIN)/python -m ops.bench$(if $(BIG),.big)
 
 torture: $(INSTALLED_DEV) ## long fault tests: TORTURE_KILLS, TORTURE_STEPS, TORTURE_EXAMPLES, TORTURE_ROWS
 	$(BIN)/python -m pytest -m torture --timeout=0 $(PYTEST_ARGS)

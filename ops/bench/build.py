@@ -1,5 +1,6 @@
 """Ledgers to measure on, written straight through the writer."""
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ledger.migrate import migrate
 from ledger.queue import CommandQueue
 from ledger.rebuild import prepare
 from ledger.writer import Appended, Writer
-from ops.bench.calls import START_US, bench_calls
+from ops.bench.calls import START_US, Shape, bench_calls
 from projections.engine import Engine
 from schema.acceptance import accept
 from schema.model_call import ModelCallRecorded, RecordModelCall
@@ -21,17 +22,25 @@ AHEAD_US = 365 * DAY_US
 _decoder = msgspec.json.Decoder(ModelCallRecorded)
 
 
-def build_ledger(path: Path, calls: int, *, span_us: int) -> None:
-    """A ledger of `calls` calls spread evenly over `span_us`."""
+def build_ledger(
+    path: Path,
+    calls: int,
+    *,
+    span_us: int,
+    shape: Shape = Shape(),  # noqa: B008 - frozen
+    told: Callable[[int], object] = int,
+) -> None:
+    """A ledger of `calls` calls spread evenly over `span_us`; `told` hears how many more are in, a group at a time."""
     db = open_writer(path)
     migrate(db, START_US)
     prepare(db, Engine(db))
     db.close()
-    writer = Writer(path, CommandQueue())
-    found = bench_calls(calls, step_us=span_us // calls)
+    writer = Writer(path, CommandQueue(), "os")
+    found = bench_calls(calls, step_us=span_us // calls, shape=shape)
     while part := list(islice(found, GROUP_CALLS)):
         outcomes = writer.write([_command(call.body) for call in part])
         assert all(isinstance(outcome, Appended) and not outcome.duplicate for outcome in outcomes)
+        told(len(part))
     writer.stop()
 
 

@@ -1,6 +1,7 @@
 """What a statistic costs as calls grow: time and SQLite's own steps, against adding up the calls."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def _cost(db: apsw.Connection, calls: int, group: tuple[Dimension, ...]) -> Cost
         filter=CallFilter(from_us=START_US, to_us=START_US + DAYS * DAY_US), granularity="day", group_by=group
     )
     cells = len(model_call_stats(db, query).buckets)
-    steps = _steps(db, query)
+    steps = steps_of(db, lambda: model_call_stats(db, query))
     start = time.perf_counter()
     for _ in range(REPEATS):
         model_call_stats(db, query)
@@ -51,8 +52,8 @@ def _cost(db: apsw.Connection, calls: int, group: tuple[Dimension, ...]) -> Cost
     return Cost(calls, ",".join(group) or "total", cells, steps, milliseconds, _scan_ms(db, group))
 
 
-def _steps(db: apsw.Connection, query: StatQuery) -> int:
-    """Virtual-machine steps of the query's statements."""
+def steps_of(db: apsw.Connection, read: Callable[[], object]) -> int:
+    """Virtual-machine steps of what a read runs."""
     found = 0
 
     def trace(event: dict[str, Any]) -> None:
@@ -61,7 +62,7 @@ def _steps(db: apsw.Connection, query: StatQuery) -> int:
 
     tracing: Any = db  # its stub leaves the events' type open
     tracing.trace_v2(apsw.SQLITE_TRACE_PROFILE, trace)
-    model_call_stats(db, query)
+    read()
     tracing.trace_v2(0, None)
     return found
 
