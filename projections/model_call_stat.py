@@ -85,9 +85,9 @@ BY_CELL, BY_USER = ROLLUPS[:-2], ROLLUPS[-2:]
 SCATTERED = frozenset(_CELL)
 
 
-def narrowest(bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
-    """The roll-up of this bucket size that has these dimensions and the fewest others."""
-    return next((r for r in ROLLUPS if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
+def narrowest(rollups: Sequence[Rollup], bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
+    """Of these, narrowest first, the one of this bucket size that has these dimensions and the fewest others."""
+    return next((r for r in rollups if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
 
 
 _KEY = f"rollup, bucket, {', '.join(DIMENSIONS)}, part, correction"
@@ -149,10 +149,10 @@ def _sources(target: Target) -> tuple[str, str, str]:
 def tail(db: apsw.Connection) -> tuple[tuple[str, str, str], tuple[int, int]]:
     """The sources of what is not yet folded into the cells, and the positions to bind them with."""
     position = db.execute("SELECT position FROM projections WHERE name = 'model_call_stats'").get or 0
-    return _sources(Target(db, NameTable())), (_folded(position), position)
+    return _sources(Target(db, NameTable())), (folded(position), position)
 
 
-def _folded(position: int) -> int:
+def folded(position: int) -> int:
     """Up to where a projection at this position has folded."""
     return position // TAIL_EVENTS * TAIL_EVENTS
 
@@ -161,9 +161,9 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     if any(type(event.data) is not ModelCallRecorded for event in events):
         rows = _deltas(target, target.names.calls(target.db, events))
         insert(target.db, f"INSERT INTO {target.table(DELTAS)}", rows)
-    first, boundary = events[0].position, _folded(events[-1].position)
+    first, boundary = events[0].position, folded(events[-1].position)
     if boundary >= first:
-        _fold_tail(target, (_folded(first - 1), boundary))
+        _fold_tail(target, (folded(first - 1), boundary))
 
 
 def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
