@@ -68,9 +68,10 @@ def model_call_stats(db: apsw.Connection, query: StatQuery) -> Stats:
 
 
 def model_call_errors(db: apsw.Connection, query: ErrorQuery) -> CallErrors:
-    """Failed calls by reason. Raises Rebuilding, InvalidInput."""
-    require(db, journal.head_position(db), "model_calls", "names")
-    return read_errors(db, query)
+    """Failed calls by reason, fresh to the last call. Raises Rebuilding, InvalidInput."""
+    head = journal.head_position(db)
+    require(db, head, "model_calls", "names")
+    return read_errors(db, query, folded=checkpoints(db)["model_call_failures"].current(head))
 
 
 def changed_calls(db: apsw.Connection, after: int, limit: int, app: str | None) -> tuple[list[ModelCallView], int]:

@@ -74,6 +74,8 @@ ROLLUPS = (
     _rollup(3, DAY_US, "app", *_KINDS),
     _rollup(4, QUARTER_US, "provider", "model", *_KINDS),
     _rollup(5, DAY_US, "provider", "model", *_KINDS),
+    _rollup(10, QUARTER_US, "credential_id", *_KINDS),
+    _rollup(11, DAY_US, "credential_id", *_KINDS),
     _rollup(6, QUARTER_US, *_CELL),
     _rollup(7, DAY_US, *_CELL),
     _rollup(9, DAY_US, "user_id", "app"),
@@ -83,9 +85,9 @@ BY_CELL, BY_USER = ROLLUPS[:-2], ROLLUPS[-2:]
 SCATTERED = frozenset(_CELL)
 
 
-def narrowest(bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
-    """The roll-up of this bucket size that has these dimensions and the fewest others."""
-    return next((r for r in ROLLUPS if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
+def narrowest(rollups: Sequence[Rollup], bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
+    """Of these, narrowest first, the one of this bucket size that has these dimensions and the fewest others."""
+    return next((r for r in rollups if r.bucket_us == bucket_us and wanted <= r.dimensions), None)
 
 
 _KEY = f"rollup, bucket, {', '.join(DIMENSIONS)}, part, correction"
@@ -147,10 +149,10 @@ def _sources(target: Target) -> tuple[str, str, str]:
 def tail(db: apsw.Connection) -> tuple[tuple[str, str, str], tuple[int, int]]:
     """The sources of what is not yet folded into the cells, and the positions to bind them with."""
     position = db.execute("SELECT position FROM projections WHERE name = 'model_call_stats'").get or 0
-    return _sources(Target(db, NameTable())), (_folded(position), position)
+    return _sources(Target(db, NameTable())), (folded(position), position)
 
 
-def _folded(position: int) -> int:
+def folded(position: int) -> int:
     """Up to where a projection at this position has folded."""
     return position // TAIL_EVENTS * TAIL_EVENTS
 
@@ -159,9 +161,9 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
     if any(type(event.data) is not ModelCallRecorded for event in events):
         rows = _deltas(target, target.names.calls(target.db, events))
         insert(target.db, f"INSERT INTO {target.table(DELTAS)}", rows)
-    first, boundary = events[0].position, _folded(events[-1].position)
+    first, boundary = events[0].position, folded(events[-1].position)
     if boundary >= first:
-        _fold_tail(target, (_folded(first - 1), boundary))
+        _fold_tail(target, (folded(first - 1), boundary))
 
 
 def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
@@ -284,7 +286,7 @@ def _changes(
 
 PROJECTION = Projection(
     name="model_call_stats",
-    version=4,
+    version=5,
     tables=(
         Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
         Table(

@@ -8,13 +8,13 @@ import apsw
 import msgspec
 from msgspec import UNSET, Struct
 
-from projections.bucket import Range, buckets, widened, zone
+from projections.bucket import Range, buckets, zone
 from projections.call_filter import dimension_ids, id_names
 from projections.histogram import RELATIVE_ERROR
 from projections.model_call_latency_read import Latencies, read_latencies
 from projections.model_call_stat import MEASURES
 from projections.model_call_stat_distinct import Distinct, distinct_of
-from projections.model_call_stat_rows import StatSource, whole_days
+from projections.model_call_stat_rows import StatSource, extent, whole_days
 from projections.model_call_stat_top import CELLS_MAX, NOTHING, OTHERS, Cell, Found, Sums, found_of
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, Percentiles, StatBucket, StatQuery, Stats, StatTotals
@@ -88,16 +88,10 @@ def _answer(
 
 
 def _extent(db: apsw.Connection, query: StatQuery, tz: ZoneInfo, dimensions: dict[Dimension, int] | None) -> Range:
-    """The asked range; an open end is that of the whole bucket where the data ends."""
-    from_us, to_us = query.filter.from_us, query.filter.to_us
-    if from_us is not None and to_us is not None:
-        return from_us, to_us
-    low, high = (0, 0) if dimensions is None else whole_days(db, query.filter, dimensions)
-    if low == high:  # no calls: nothing lies between a given end and an open one
-        end = from_us or to_us or 0
-        return end, end
-    low, high = widened(low, high, query.granularity, tz)
-    return low if from_us is None else from_us, high if to_us is None else to_us
+    def days() -> Range:
+        return (0, 0) if dimensions is None else whole_days(db, query.filter, dimensions)
+
+    return extent(query.filter, query.granularity, tz, days)
 
 
 def _present(db: apsw.Connection, query: StatQuery, ranges: list[Range], answer: _Answer) -> Stats:

@@ -148,7 +148,7 @@ class ReasonBucket(ReasonCount, kw_only=True):
 class CallErrors(Struct, kw_only=True):
     """Failed calls by reason, most frequent first, and by bucket.
 
-    `since` is null where the whole range was looked at, else the start of the part that was: the newest calls.
+    `since` is null where the whole range was counted, else the start of the part that was: the newest calls.
     """
 
     reasons: list[ReasonCount]

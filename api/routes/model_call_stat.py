@@ -32,7 +32,10 @@ async def get_model_call_stats(request: Request[Any, Any, Any]) -> ASGIApp:
     **documented(READERS, "Why calls failed", query=query.ErrorParams, responses={200: CallErrors}),
 )
 async def get_model_call_errors(request: Request[Any, Any, Any]) -> ASGIApp:
-    """Failed calls by the code of their error. Looks at a bounded number of calls, newest first, and says how far."""
+    """Failed calls by the code of their error: exact for what sums are kept by, app to type.
+
+    Other filters look at a bounded number of calls, newest first, and say how far.
+    """
     params = query.parse(request, query.ErrorParams)
     asked = ErrorQuery(
         filter=await query.call_filter(request, params),
