@@ -9,6 +9,8 @@ from hashlib import sha256
 from importlib.metadata import distribution
 from pathlib import Path
 
+from api import parquet
+
 FOLDER = Path(__file__).parent / "dashboard"
 PAGE = "index.html"
 PLOTLY = "plotly.min.js"
@@ -46,10 +48,15 @@ class Assets:
         plotly_version = _digest(plotly.content)
         self._files = {(version, name): asset for name, asset in own.items()}
         self._files[plotly_version, PLOTLY] = plotly
+        told = {
+            "{own}": f"/assets/{version}",
+            "{plotly}": f"/assets/{plotly_version}",
+            "{forms}": "csv parquet" if parquet.installed() else "csv",
+        }
         page = (FOLDER / PAGE).read_text("utf-8")
-        self.page = (
-            page.replace("{own}", f"/assets/{version}").replace("{plotly}", f"/assets/{plotly_version}").encode()
-        )
+        for name, text in told.items():
+            page = page.replace(name, text)
+        self.page = page.encode()
 
     def find(self, version: str, name: str) -> Asset | None:
         """A file of this very content."""

@@ -27,9 +27,14 @@ class _Gone(OSError):
     """Nobody waits for the file any more."""
 
 
+def installed() -> bool:
+    """Whether the library is there."""
+    return find_spec("arro3") is not None and find_spec("arro3.io") is not None
+
+
 def require() -> None:
     """Raises MissingExtra unless the library is there."""
-    if find_spec("arro3") is None or find_spec("arro3.io") is None:
+    if not installed():
         raise MissingExtra("Parquet needs the extra parquet, which is not installed")
 
 

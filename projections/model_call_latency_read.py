@@ -13,12 +13,14 @@ from projections.bulk import Value
 from projections.call_filter import FINISHED, all_of, conditions, sources
 from projections.histogram import Histogram, bin_sql, of_counts, pack, percentiles, unpack
 from projections.model_call_latency import BILLED, KINDS, MEASURES, TAKEN, bins_of, columns, tail
+from projections.model_call_stat_rows import stretched
 from projections.model_call_stat_top import OTHERS, Cell, Group
 from schema.model_call_query import Dimension, PercentileSource, StatQuery
 from schema.times import DAY_US, QUARTER_US
 
 CALLS_MAX = 100_000
 HISTOGRAMS_MAX = 50_000
+CELLS_MAX = 10_000
 
 Packed = tuple[bytes, bytes]  # histograms of durations and of times to first byte
 Piece = tuple[int, bytes | dict[int, int], bytes | dict[int, int]]  # a sign, and the same packed or as counts by bin
@@ -89,20 +91,24 @@ def read_latencies(
     kind = next((n for n, kept in enumerate(KINDS) if wanted.issubset(kept)), None)
     if kind is None or not folded or query.filter.needs_calls():
         return _counted_from_calls(db, query, ranges, dimensions)
-    parts = segments(list(ranges), days=True)
+    parts = segments(stretched(db, list(ranges)), days=True)
     found = _of_calls(db, query, parts.edges, dimensions)
     kept = ((kind, QUARTER_US, parts.quarters), (kind, DAY_US, parts.days))
     if found is None or not _add_kept(db, query, dimensions, kept, found):
         return Latencies({}, None)
     _add_tail(db, query, dimensions, sorted(parts.quarters + parts.days, key=lambda part: part[1]), found)
-    return Latencies(_packed(found), "histograms")
+    return _latencies(found, "histograms")
 
 
 def _counted_from_calls(
     db: apsw.Connection, query: StatQuery, ranges: Sequence[Range], dimensions: dict[Dimension, int]
 ) -> Latencies:
     found = _of_calls(db, query, [(index, *bounds) for index, bounds in enumerate(ranges)], dimensions)
-    return Latencies({}, None) if found is None else Latencies(_packed(found), "calls")
+    return Latencies({}, None) if found is None else _latencies(found, "calls")
+
+
+def _latencies(found: Pieces, source: PercentileSource) -> Latencies:
+    return Latencies({}, None) if len(found) > CELLS_MAX else Latencies(_packed(found), source)
 
 
 def _add_kept(

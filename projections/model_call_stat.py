@@ -74,6 +74,8 @@ ROLLUPS = (
     _rollup(3, DAY_US, "app", *_KINDS),
     _rollup(4, QUARTER_US, "provider", "model", *_KINDS),
     _rollup(5, DAY_US, "provider", "model", *_KINDS),
+    _rollup(10, QUARTER_US, "credential_id", *_KINDS),
+    _rollup(11, DAY_US, "credential_id", *_KINDS),
     _rollup(6, QUARTER_US, *_CELL),
     _rollup(7, DAY_US, *_CELL),
     _rollup(9, DAY_US, "user_id", "app"),
@@ -284,7 +286,7 @@ def _changes(
 
 PROJECTION = Projection(
     name="model_call_stats",
-    version=4,
+    version=5,
     tables=(
         Table("model_call_stats", _COLUMNS, key=_KEY, options="STRICT, WITHOUT ROWID"),
         Table(

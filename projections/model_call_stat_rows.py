@@ -91,13 +91,14 @@ def _joined(row: tuple[int, ...], measures: int) -> tuple[int, ...]:
 
 
 class StatSource(Struct):
-    """The calls that a filter selects, in ranges; no dimensions: it names what no call has."""
+    """The calls that a filter selects, in ranges. `users`: nobody needs the rows of any others."""
 
     db: apsw.Connection
     filter: CallFilter
     ranges: list[Range]
     dimensions: dict[Dimension, int]
     kept: Kept = STATS
+    users: tuple[int, ...] = ()
 
     def rows(self, shown: Sequence[str], measures: Sequence[str]) -> Rows:
         """The relation of these columns; raises InvalidInput where it would take too many steps."""
@@ -107,7 +108,7 @@ class StatSource(Struct):
             return _union("[]", self._of_calls(whole, shown, measures), shown, measures)
         wanted = frozenset({*shown, *self.dimensions})
         quarterly, daily = (self.kept.narrowest(size, wanted) for size in (QUARTER_US, DAY_US))
-        found = segments(self.ranges, days=daily is not None)
+        found = segments(stretched(self.db, self.ranges), days=daily is not None)
         arms = self._of_calls(found.edges, shown, measures)
         for rollup, parts in ((quarterly, found.quarters), (daily, found.days)):
             if rollup is not None and parts:
@@ -143,15 +144,20 @@ class StatSource(Struct):
 
     def _of_cells(self, rollup: Rollup, parts: list[Part], shown: Sequence[str], measures: Sequence[str]) -> _Arm:
         first = next(dimension for dimension in self.kept.dimensions if dimension in rollup.dimensions)
-        place = "bucket >= b.low AND bucket < b.high"
+        place, among = "bucket >= b.low AND bucket < b.high", ()
         if first in self.dimensions:  # one seek a bucket, straight to the filtered rows
             parts, place = self._sought(rollup, parts, first), "bucket = b.low"
+        elif first == "user_id" and self.users:  # and one a user
+            each = list(exploded(clipped(parts, *data_range(self.db, self.kept, self.dimensions)), rollup.bucket_us))
+            if len(each) * len(self.users) <= SEEKS_MAX:
+                parts, place = each, "bucket = b.low AND user_id IN (SELECT value FROM json_each(?))"
+                among = (msgspec.json.encode(self.users).decode(),)
         where, bound = all_of([*_nowhere_else(self.kept, rollup), *_billed(self.filter.basis), *self._named()])
         sql = (
             f"SELECT {_columns('b.i', shown, measures)} FROM {SEGMENTS} CROSS JOIN {self.kept.table} s "
             f"ON rollup = {rollup.code} AND {place} WHERE {where}"
         )
-        return sql, (segments_json(parts), *bound)
+        return sql, (segments_json(parts), *among, *bound)
 
     def _sought(self, rollup: Rollup, parts: list[Part], first: Dimension) -> list[Part]:
         """The buckets of parts that lie in days with cells of what the first dimension is to be."""
@@ -258,6 +264,26 @@ def data_range(db: apsw.Connection, kept: Kept, dimensions: dict[Dimension, int]
     sql = f"SELECT min(low), max(high) FROM ({' UNION ALL '.join(ends)})"
     ((low, high),) = cast("list[tuple[int | None, int | None]]", db.execute(sql, bindings).fetchall())
     return (0, 0) if low is None or high is None else (low, high + DAY_US)
+
+
+def stretched(db: apsw.Connection, ranges: list[Range]) -> list[Range]:
+    """The same calls in ranges that are made of fewer parts: where none starts before or after, whole UTC days."""
+    if not ranges:
+        return ranges
+    ends = [
+        db.execute(f"SELECT {which}(started_at_us) FROM {table}").get
+        for which in ("min", "max")
+        for table in ("model_calls", "model_call_versions")
+    ]
+    lows, highs = [[end for end in pair if end is not None] for pair in (ends[:2], ends[2:])]
+    found = list(ranges)
+    start, end = found[0]
+    if lows and start <= min(lows):
+        found[0] = (start // DAY_US * DAY_US, end)
+    start, end = found[-1]
+    if highs and end > max(highs):
+        found[-1] = (start, -(-end // DAY_US) * DAY_US)
+    return found
 
 
 def extent(call_filter: CallFilter, granularity: Granularity, tz: ZoneInfo, days: Callable[[], Range]) -> Range:

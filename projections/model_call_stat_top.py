@@ -54,6 +54,9 @@ def found_of(source: StatSource, query: StatQuery) -> Found:
 
 def _cells(source: StatSource, query: StatQuery, kept: Sequence[Group] | None = None) -> dict[Cell, Sums]:
     """Of all groups, or of those that are kept."""
+    if kept is not None and "user_id" in query.group_by:
+        place = query.group_by.index("user_id")
+        source = msgspec.structs.replace(source, users=tuple({group[place]: None for group in kept}))
     rows = source.rows(query.group_by, MEASURES)
     keys = ", ".join(["i", *query.group_by])
     rest = f"GROUP BY {keys} HAVING sum(calls) <> 0 LIMIT {CELLS_MAX + 1}"

@@ -39,6 +39,7 @@ class Window:
         self.url = url
         self.complaints: list[str] = []
         self.strangers: list[str] = []
+        self.requests: list[str] = []
         self.page: Page = context.new_page()
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", lambda each: self.complaints.append(each.text) if each.type == "error" else None)
@@ -46,6 +47,7 @@ class Window:
         self.page.on("request", lambda each: self._note(each.url))
 
     def _note(self, url: str) -> None:
+        self.requests.append(url)
         if urlsplit(url).scheme not in {"data", "blob"} and urlsplit(url).hostname != "127.0.0.1":
             self.strangers.append(url)
 

@@ -197,7 +197,7 @@ class PlainAccounts:
             return "not_found"
         if hold.status == "settled":
             return "duplicate" if hold.settled == amount else "hold_closed"
-        if hold.status in {"declined", "released"}:
+        if hold.status in {"declined", "released"} or hold.call in self.calls:
             return "hold_closed"
         self.spend(now, hold, amount, None)
         return "accepted"

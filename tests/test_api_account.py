@@ -139,6 +139,21 @@ def test_a_call_settles_the_hold_that_is_for_it(service: Service) -> None:
     assert hold(service, "0.1", "h-2")["missing"] == "0.5"
 
 
+def test_a_call_that_came_after_its_holds_time_is_charged_once(service: Service) -> None:
+    """It is charged like any; the hold that was for it cannot be settled by hand on top of that."""
+    make(service)
+    priced(service)
+    credit(service, "5")
+    hold(service, "1", call_id="c-1", expires_in_s=60)
+    service.clock.now_us += 60 * SECOND_US
+    service.post(CALLS, a_call("c-1", usage={"input_tokens": 100, "output_tokens": 0}))
+    charged = sums(service)
+    assert charged[5] == "1"
+    answer = service.post("/v1/holds/h-1/settle", {"amount": "1"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "hold_closed")
+    assert sums(service) == charged
+
+
 def test_a_void_gives_back_and_both_are_seen(service: Service) -> None:
     """The refund is a transaction of its own; the net is nothing."""
     make(service)

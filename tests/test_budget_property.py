@@ -157,7 +157,7 @@ class History:
             found = self.plain.holds[id_]
             if found.fate == "settled":
                 return "duplicate" if found.settled == amount else "hold_closed"
-            if found.fate == "released":
+            if found.fate == "released" or id_ in self.finished():  # its call came late, and was charged itself
                 return "hold_closed"
             found.open, found.fate, found.settled, found.by_hand_at = False, "settled", amount, now
             self.totals[found.account] -= amount

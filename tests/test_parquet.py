@@ -91,6 +91,7 @@ def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.Mon
             assert "parquet" in answer.json()["hint"]
             assert service.get(f"{path}.csv{more}").status_code == 200
         assert exports(service) == 0
+        assert 'data-forms="csv"' in service.get("/").text  # by which the dashboard has no link to it
 
 
 def exports(service: Service) -> int:

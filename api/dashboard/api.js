@@ -4,6 +4,7 @@ export class Problem extends Error {
     super(document.detail || document.title || String(status));
     this.status = status;
     this.code = document.code;
+    this.path = document.errors?.[0]?.path;
   }
 }
 

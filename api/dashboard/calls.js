@@ -38,11 +38,17 @@ export async function list(state) {
   }
   await load();
   const found = panel(t("calls"), place, more);
-  const file = `/v1/model-calls.csv?${query(asked)}`;
-  found.querySelector(".panel-head").append(h("div", { class: "tools" }, h("a", { class: "button", href: file, download: "" }, t("csv")),
-    h("a", { class: "button", href: file.replace("/v1/model-calls.csv?", "/v1/focus.csv?"), download: "" }, "FOCUS"),
-    h("a", { class: "button", href: file.replace(".csv?", ".csv/manifest?"), download: "manifest.json" }, t("manifest"))));
+  found.querySelector(".panel-head").append(files(query(asked)));
   return [found];
+}
+
+// The same calls in every form; the page says whether this service can write Parquet.
+function files(asked) {
+  const file = (name, path, saved = "") => h("a", { class: "button", href: `/v1/${path}?${asked}`, download: saved }, name);
+  const parquet = document.body.dataset.forms.split(" ").includes("parquet");
+  return h("div", { class: "tools" }, file(t("csv"), "model-calls.csv"), parquet && file("Parquet", "model-calls.parquet"),
+    file("FOCUS (CSV)", "focus.csv"), parquet && file("FOCUS (Parquet)", "focus.parquet"),
+    file(t("manifest"), "model-calls.csv/manifest", "manifest.json"), !parquet && h("span", { class: "note" }, t("parquet_missing")));
 }
 
 export async function detail(state, session) {

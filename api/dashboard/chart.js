@@ -12,13 +12,13 @@ export const colour = (n) => (n < 0 ? REST : (isDark() ? DARK : LIGHT)[n % LIGHT
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 // `series`: name, values (numbers for heights), texts (exact, for reading), colour number; `line` draws no bar.
-export async function draw(place, { buckets, series, unit, stacked = true, onzoom, onpick }) {
+export async function draw(place, { buckets, series, unit, stacked = true, logarithmic = false, onzoom, onpick }) {
   await library();
   if (!place.isConnected) return;
   const traces = series.map((each, n) => ({
-    type: each.line ? "scatter" : "bar", mode: each.line ? "lines" : undefined, name: each.name, x: buckets,
-    y: each.values, customdata: each.texts, hovertemplate: "%{customdata}",
-    marker: { color: colour(each.colour ?? n), line: { width: 0 } },
+    type: each.line ? "scatter" : "bar", mode: each.line ? "lines+markers" : undefined, name: each.name, x: buckets,
+    y: logarithmic ? each.values.map(raised) : each.values, customdata: each.texts, hovertemplate: "%{customdata}",
+    marker: { color: colour(each.colour ?? n), line: { width: 0 }, size: each.line ? dots(each.values) : undefined },
     line: each.line ? { color: colour(each.colour ?? n), width: 1.6, dash: each.dash ? "dot" : "solid" } : undefined,
     connectgaps: false,
   }));
@@ -32,7 +32,8 @@ export async function draw(place, { buckets, series, unit, stacked = true, onzoo
       type: "category", tickvals: ticks, ticktext: ticks.map((i) => buckets[i]), showgrid: false, zeroline: false, tickangle: 0,
       range: [-0.5, buckets.length - 0.5], linecolor: css("--line"),
     },
-    yaxis: { rangemode: "tozero", gridcolor: css("--grid"), zerolinecolor: css("--line"), fixedrange: true, ticksuffix: unit ? ` ${unit}` : "", nticks: 5, exponentformat: "SI" },
+    yaxis: { rangemode: "tozero", gridcolor: css("--grid"), zerolinecolor: css("--line"), fixedrange: true, ticksuffix: unit ? ` ${unit}` : "", nticks: 5, exponentformat: "SI",
+      ...(logarithmic && powers(series.flatMap((each) => each.values), unit)) },
   };
   await Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true, doubleClick: false });
   place.removeAllListeners?.("plotly_relayout");
@@ -47,6 +48,26 @@ export async function draw(place, { buckets, series, unit, stacked = true, onzoo
     onpick?.(event.points[0].pointNumber, hit(event, series));
   });
 }
+
+// An axis by powers of ten, for values that lie far apart, from one of 1, 2, 5, 10 … to another. It has no 0: that is drawn
+// as 1. Where the steps are many, every power of ten has its label.
+const LABELS_MAX = 6;
+const STEPS = Array.from({ length: 48 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
+const raised = (value) => (value === null ? null : Math.max(1, value));
+
+function powers(values, unit) {
+  const known = values.filter((value) => value !== null).map(raised);
+  if (!known.length) return {};
+  const low = STEPS.findLast((step) => step <= Math.min(...known));
+  const high = STEPS.find((step) => step > Math.max(...known)) ?? STEPS.at(-1);
+  const between = STEPS.filter((step) => step >= low && step <= high);
+  const ticks = between.length <= LABELS_MAX ? between : between.filter((step) => String(step).startsWith("1"));
+  const label = (tick) => `${tick < 1000 ? tick : `${tick / 1000}k`} ${unit}`;
+  return { type: "log", range: [low, high].map(Math.log10), tickvals: ticks, ticktext: ticks.map(label) };
+}
+
+// A value between gaps makes no line, so it is a dot.
+const dots = (values) => values.map((value, n) => (value !== null && (values[n - 1] ?? null) === null && (values[n + 1] ?? null) === null ? 6 : 0));
 
 // Which series' bar was clicked; several share a bucket, so the height of the click decides.
 function hit(event, series) {

@@ -10,9 +10,11 @@ import { byId, h } from "./dom.js";
 import { health } from "./health.js";
 import { FILTERS, address, fromLocal, ownZone, presets, range, read, toLocal } from "./state.js";
 import { Stats } from "./stats.js";
-import * as views from "./views.js";
+import { speed } from "./speed.js";
+import { cost, errors, overview, series, tokens } from "./views.js";
 import { keep, language, speak, stored, t } from "./words.js";
 
+const STATISTICS = { overview, series, tokens, errors, cost, speed };
 const VIEWS = ["overview", "series", "tokens", "errors", "cost", "speed", "calls", "live", "accounts", "budgets", "credentials", "deliveries", "health"];
 // Views that are not about calls: what shows each, and what it is narrowed by.
 const LISTS = { accounts, budgets, credentials, deliveries, health };
@@ -38,8 +40,14 @@ let drawnAt = 0;
 let connection = "waiting";
 const recent = [];
 
+// What the address asks for; a view that is none is the first.
+function asked() {
+  const state = read();
+  return VIEWS.includes(state.view) ? state : { ...state, view: VIEWS[0] };
+}
+
 function go(change) {
-  history.pushState(null, "", address(read(), change));
+  history.pushState(null, "", address(asked(), change));
   render();
 }
 
@@ -113,8 +121,8 @@ async function content(state) {
   if (LISTS[state.view]) return LISTS[state.view](state);
   if (state.view === "live") return live(state, recent, (paint) => { repaint = paint; });
   if (state.view === "calls") return state.call ? detail(state, session) : list(state);
-  const stats = new Stats(state);
-  const found = await views[VIEWS.includes(state.view) ? state.view : "overview"](stats, go);
+  const stats = new Stats(state, session);
+  const found = await STATISTICS[state.view](stats, go);
   const { totals } = await stats.axis();
   return totals.calls ? found : [h("p", { class: "empty" }, t("empty")), ...found];
 }
@@ -122,8 +130,8 @@ async function content(state) {
 // Draws what the address says; `quiet` keeps what is there until the new is ready.
 async function render(quiet = false) {
   const mine = ++shown;
-  const state = read();
-  document.title = `${t(VIEWS.includes(state.view) ? state.view : "overview")} · ${t("title")}`;
+  const state = asked();
+  document.title = `${t(state.view)} · ${t("title")}`;
   repaint = null;
   const view = byId("view");
   if (!quiet) byId("head").replaceChildren(...header(state).filter(Boolean));
@@ -231,7 +239,7 @@ async function reconnect() {
 }
 
 function refreshSoon() {
-  const state = read();
+  const state = asked();
   if (due || (state.from && !LISTS[state.view]) || state.view === "calls" || byId("view").querySelector("[data-extended]")) return;
   due = setTimeout(() => {
     due = null;
@@ -242,7 +250,7 @@ function refreshSoon() {
 }
 
 // What is not about calls changes without one.
-setInterval(() => { if (session && LISTS[read().view] && connection === "connected") refreshSoon(); }, LISTS_REFRESH_MS);
+setInterval(() => { if (session && LISTS[asked().view] && connection === "connected") refreshSoon(); }, LISTS_REFRESH_MS);
 
 function dress() {
   const wanted = stored("theme");

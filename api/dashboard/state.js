@@ -6,6 +6,7 @@ const OWN = ["view", "range", "from", "to", "zone", "group", "metric", "call", "
 const DEFAULTS = { view: "overview", range: "24h", group: "model", metric: "calls" };
 const PRESETS = { "24h": [24, "hour"], "7d": [24 * 7, "hour"], "30d": [24 * 30, "day"], "3m": [24 * 91, "day"] };
 const HOUR = 3_600_000;
+const QUARTER = HOUR / 4;
 
 export const presets = Object.keys(PRESETS);
 export const ownZone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
@@ -57,6 +58,8 @@ export function range(state) {
 
 const grain = (span) => (span <= 8 * 24 * HOUR ? "hour" : span <= 400 * 24 * HOUR ? "day" : "month");
 const iso = (time) => new Date(time).toISOString();
+// The end of the quarter of an hour that an instant is in: as far as histograms are kept whole.
+export const quarterEnd = (text) => iso(Math.ceil(Date.parse(text) / QUARTER) * QUARTER);
 
 function offset(time, zone) {
   const parts = new Intl.DateTimeFormat("en-CA", {
@@ -74,7 +77,6 @@ export function midnight(time, zone) {
   return day - offset(guess, zone);
 }
 
-// What a field for local time shows, and the instant that such a text means in the zone.
 // The start of as many buckets just before: what the period before is compared by.
 export function before({ from, granularity }, buckets, zone) {
   const start = Date.parse(from);
@@ -83,6 +85,7 @@ export function before({ from, granularity }, buckets, zone) {
   return iso(midnight(start - days * 24 * HOUR + 2 * HOUR, zone));
 }
 
+// What a field for local time shows, and the instant that such a text means in the zone.
 export const toLocal = (text, zone) => iso(Date.parse(text) + offset(Date.parse(text), zone)).slice(0, 16);
 export function fromLocal(text, zone) {
   const local = Date.parse(`${text}Z`);

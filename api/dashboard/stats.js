@@ -1,6 +1,6 @@
 // Statistics as the views share them: asked once a rendering, put on one time axis.
 import { ask, query } from "./api.js";
-import { address, filters, range } from "./state.js";
+import { address, filters, quarterEnd, range } from "./state.js";
 import { parse } from "./decimal.js";
 import { bucket, count, money, named } from "./show.js";
 import { t } from "./words.js";
@@ -18,16 +18,25 @@ export const MEASURES = {
 };
 export const measureName = (name) => t({ calls: "n_calls", cost: "cost_credits" }[name] ?? name);
 
+// What users were last counted as, and until when that holds. Counting takes a row for each user and quarter of an
+// hour, so views that draw themselves anew count again only after so many times as long as it took.
+const COUNTING_PAUSE = 20;
+let counted = null;
+
 export class Stats {
-  constructor(state) {
+  constructor(state, session) {
     this.state = state;
+    this.session = session;
+    this.percentiles = state.view === "speed"; // they cost the ledger work, so only the view that shows them asks
     this.range = range(state);
+    // Calls of a cut quarter of an hour are counted one by one, so a range that ends now ends with its quarter.
+    if (this.percentiles && !state.from) this.range.to = quarterEnd(this.range.to);
     this.asked = { ...filters(state), from: this.range.from, to: this.range.to, timezone: state.zone };
     this.found = new Map();
   }
 
   get(change) {
-    const asked = { ...this.asked, ...change };
+    const asked = { ...this.asked, percentiles: this.percentiles, ...change };
     const key = query(asked);
     if (!this.found.has(key)) this.found.set(key, ask(STATS, asked));
     return this.found.get(key);
@@ -36,6 +45,7 @@ export class Stats {
   // One bucket for each step of the range, empty ones too: the axis of every chart.
   axis() { return this.get({ granularity: this.range.granularity, fill: true, compare: "previous" }); }
 
+  // A file is asked for once, so it has them whatever the view.
   file(change) { return `${STATS}.csv?${query({ ...this.asked, ...change })}`; }
 
   label(start) { return bucket(start, this.state.zone, this.range.granularity); }
@@ -55,6 +65,17 @@ export class Stats {
 
   callsAt(start, end, change = {}) {
     return address(this.state, { view: "calls", from: start, to: end, ...change });
+  }
+
+  // How many users called, and how many in the period before; null where they are too many to count.
+  async users() {
+    const about = `${this.session.key_id} ${address(this.state)}`;
+    if (counted?.about === about && Date.now() < counted.until) return counted.found;
+    const began = Date.now();
+    const found = await this.get({ granularity: "total", distinct: "user_id", compare: "previous" }).then(
+      ({ totals, previous }) => [totals.distinct.user_id, previous.distinct.user_id], tooMany);
+    counted = { about, found, until: Date.now() + COUNTING_PAUSE * (Date.now() - began) };
+    return found;
   }
 
   // The top groups by a measure, the remainder last, each on the axis.
@@ -77,8 +98,13 @@ export class Stats {
     }));
     rows.sort((a, b) => Boolean(a.others) - Boolean(b.others) || height(b.sums) - height(a.sums));
     rows.forEach((row, n) => { row.colour = row.others ? -1 : n; });
-    return { rows, groups: found.groups ?? rows.length };
+    return { rows, groups: found.groups ?? rows.length, percentiles: found.percentiles };
   }
+}
+
+function tooMany(problem) {
+  if (problem.path !== "$.distinct") throw problem;
+  return null;
 }
 
 const keyOf = (each, group) => (each.others ? "others" : `=${each.group[group] ?? ""}`);

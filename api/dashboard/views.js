@@ -11,14 +11,14 @@ import { t } from "./words.js";
 const DIMENSIONS = ["model", "provider", "app", "user_id", "credential_id", "type", "status"];
 // What nothing had a price for has no cost: that is not 0.
 const priced = (sums, text) => (sums.calls && sums.unpriced_calls === sums.calls ? "–" : money(text));
-const numeric = (name, cell, raw) => ({ name, number: true, cell, raw });
+export const numeric = (name, cell, raw) => ({ name, number: true, cell, raw });
 
 function startColumn(stats, labels) {
   return { name: t("start"), raw: (n) => stats.buckets[n].start, cell: (n) => h("a", { href: stats.drill(n) }, labels[n]) };
 }
 
 // A chart over the axis: `lines` are { name, values(bucket) → {height, text, raw} }.
-function overTime(title, stats, axis, lines, go, options = {}) {
+export function overTime(title, stats, axis, lines, go, options = {}) {
   const buckets = axis.buckets;
   const labels = stats.labels(buckets);
   const drill = (n) => stats.callsAt(buckets[n].start, buckets[n].end, options.drill);
@@ -29,14 +29,14 @@ function overTime(title, stats, axis, lines, go, options = {}) {
   });
   const columns = [startColumn({ buckets, drill }, labels), ...series.map((each) =>
     numeric(each.name, (n) => each.texts[n], (n) => each.raws[n]))];
-  const chart = { buckets: labels, series, unit: options.unit, stacked: options.stacked ?? true, onzoom: stats.zoom(buckets, go),
+  const chart = { buckets: labels, series, unit: options.unit, stacked: options.stacked ?? true, logarithmic: options.logarithmic, onzoom: stats.zoom(buckets, go),
     onpick: (n, which) => go({ view: "calls", from: buckets[n].start, to: buckets[n].end, ...options.drill, ...series[which]?.filter }) };
   return chartPanel(title, chart, columns, buckets.map((_, n) => n), { note: options.note, file: options.file, name: options.name ?? "chart" });
 }
 
 const of = (name) => (each) => each && { height: MEASURES[name].height(each), text: MEASURES[name].text(each), raw: MEASURES[name].raw(each) };
 
-function card(name, value, now, before) {
+export function card(name, value, now, before) {
   const grown = now === undefined ? null : growth(now, before);
   const known = now !== undefined;
   return h("div", { class: "card" }, h("dt", {}, name), h("dd", { class: "figure" }, value),
@@ -47,12 +47,13 @@ export async function overview(stats, go) {
   const axis = await stats.axis();
   const [now, before] = [axis.totals, axis.previous];
   const shifted = { from: preceding(stats.range, axis.buckets.length, stats.state.zone), to: stats.range.from };
-  const [earlier, models, apps] = await Promise.all([
-    stats.get({ ...shifted, granularity: stats.range.granularity, fill: true }), stats.totals("model", "calls"), stats.totals("app", "calls")]);
+  const [earlier, models, apps, users] = await Promise.all([
+    stats.get({ ...shifted, granularity: stats.range.granularity, fill: true }), stats.totals("model", "calls"), stats.totals("app", "calls"), stats.users()]);
   const pair = (name) => [BigInt(now[name]), BigInt(before[name])];
   const cards = h("dl", { class: "cards" },
     card(t("n_calls"), count(now.calls), ...pair("calls")), card(t("success_rate"), percent(now.succeeded, now.calls)),
-    card(t("failed"), count(now.failed), ...pair("failed")), card(t("input_tokens"), count(now.input_tokens), ...pair("input_tokens")),
+    card(t("failed"), count(now.failed), ...pair("failed")), users ? card(t("users"), count(users[0]), ...users.map(BigInt)) : card(t("users"), t("too_many")),
+    card(t("input_tokens"), count(now.input_tokens), ...pair("input_tokens")),
     card(t("output_tokens"), count(now.output_tokens), ...pair("output_tokens")),
     card(t("cost_credits"), priced(now, now.cost), exact(now.cost), exact(before.cost)),
     card(t("unpriced_calls"), count(now.unpriced_calls)), card(t("duration"), mean(now.duration_ms_sum, now.calls)),
@@ -78,7 +79,7 @@ function groupTable(stats, group, rows, totals, caption) {
   ], rows, caption);
 }
 
-const groupLink = (stats, group, row) =>
+export const groupLink = (stats, group, row) =>
   row.value === null ? row.name : h("a", { href: address(stats.state, { view: "calls", [group]: row.value }) }, row.name);
 
 export async function series(stats, go) {
@@ -147,15 +148,4 @@ export async function cost(stats, go) {
     knows && card(t("difference"), format(exact(totals.cost) - exact(totals.vendor_cost), 2)), card(t("unpriced_calls"), count(totals.unpriced_calls))),
   overTime(t("cost_over_time"), stats, axis, lines, go, { stacked: false, note: knows && t("margin_note"), file: stats.file({ granularity: stats.range.granularity }) }),
   panel(t("by_model"), table(columns, models.rows, t("by_model")))];
-}
-
-export async function speed(stats, go) {
-  const [axis, models] = await Promise.all([stats.axis(), stats.totals("model", "duration_ms_sum", 50)]);
-  const line = (sum, calls) => (b) => b[calls] ? { height: b[sum] / b[calls], text: mean(b[sum], b[calls]), raw: mean(b[sum], b[calls]).replace(/[ ,]|ms/g, "") } : null;
-  return [overTime(t("speed_over_time"), stats, axis, [
-    { name: t("duration"), line: true, colour: 0, at: line("duration_ms_sum", "calls") },
-    { name: t("ttfb"), line: true, colour: 1, at: line("ttfb_ms_sum", "ttfb_calls") }], go, { unit: "ms", file: stats.file({ granularity: stats.range.granularity }) }),
-  panel(t("by_model"), table([{ name: t("model"), cell: (row) => groupLink(stats, "model", row) }, numeric(t("n_calls"), (row) => count(row.sums.calls)),
-    numeric(t("duration"), (row) => mean(row.sums.duration_ms_sum, row.sums.calls)), numeric(t("ttfb"), (row) => mean(row.sums.ttfb_ms_sum, row.sums.ttfb_calls))],
-  models.rows, t("by_model")))];
 }

@@ -21,6 +21,7 @@ const WORDS = {
   empty: ["No calls in this range with these filters.", "此范围和筛选条件下没有调用。"],
   empty_live: ["Waiting for calls …", "等待调用……"], loading: ["Loading …", "加载中……"],
   n_calls: ["Calls", "调用数"], succeeded: ["Succeeded", "成功"], failed: ["Failed", "失败"],
+  users: ["Distinct users", "独立用户"], too_many: ["too many to count", "过多，无法计数"],
   success_rate: ["Success rate", "成功率"], input_tokens: ["Input tokens", "输入词元"],
   output_tokens: ["Output tokens", "输出词元"], cache_read_tokens: ["Cache read", "缓存读取"],
   cache_write_tokens: ["Cache write", "缓存写入"], reasoning_tokens: ["Reasoning", "推理"],
@@ -30,6 +31,13 @@ const WORDS = {
   margin_note: ["Calls whose vendor cost is unknown count here with their whole cost.",
     "供应商成本未知的调用在此按其全部成本计入。"],
   duration: ["Mean duration", "平均时长"], ttfb: ["Mean time to first byte", "平均首字节时间"],
+  first_byte: ["First byte", "首字节"], duration_over_time: ["Duration over time", "时长趋势"],
+  ttfb_over_time: ["Time to first byte over time", "首字节时间趋势"],
+  logarithmic: ["The scale is logarithmic.", "纵轴为对数刻度。"],
+  percentile_error: ["Percentiles are exact below 128 ms; above, each is off by this much of itself at most:",
+    "百分位数在 128 毫秒以下精确；以上误差至多为其自身的"],
+  no_percentiles: ["The range is too long, or the filter too narrow, for percentiles: these are means.",
+    "范围过长或筛选过细，无法给出百分位数：此处为平均值。"],
   took: ["Duration", "时长"], previous: ["Previous period", "上一周期"], since_nothing: ["from 0", "从 0 起"],
   metric: ["Measure", "度量"], group: ["By", "按"], groups: ["groups", "组"],
   table: ["Table", "表格"], chart: ["Chart", "图表"], csv: ["CSV", "CSV"], start: ["Start", "开始"], reason: ["Reason", "原因"],
@@ -81,6 +89,7 @@ const WORDS = {
   closed: ["This key's role may not see this.", "此密钥的角色不能查看此内容。"], slowest: ["Greatest lag (events)", "最大滞后（事件）"],
   leases_ahead: ["Leases ahead of the clock", "租约领先时钟"],
   pause: ["Pause", "暂停"], resume: ["Resume", "继续"], manifest: ["Manifest", "清单"],
+  parquet_missing: ["Parquet is an extra that is not installed here.", "Parquet 为可选组件，此处未安装。"],
 };
 
 const stored = (name) => {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from ledger.decision import Decision, WorkingSet, handles
+from ledger.decision import Decision, Key, WorkingSet, handles
 from ledger.hold_cover import place_hold
 from ledger.payer import load_details, may_use
 from ledger.teller import Teller
@@ -24,6 +24,8 @@ from schema.hold import (
     SettleHold,
     source_of,
 )
+from schema.model_call import FINISHED
+from schema.model_call import source_of as call_source
 from schema.money import amount_e10
 from schema.times import format_time
 
@@ -74,6 +76,13 @@ def _load_ended(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SettleHo
     account_balance.load_holds(db, book, [(c.app or "", c.id) for c in commands])
     account_balance.load(db, book, {hold.account: None for hold in book.holds.values()})
     load_details(db, book, commands)
+    ws.load(db, [key for hold in book.holds.values() for key in _ends_of_call(hold)])
+
+
+def _ends_of_call(hold: HoldState) -> list[Key]:
+    """Where the event is that told the end of the call that a hold is for."""
+    source = call_source(hold.app)
+    return [] if hold.call_id is None else [(source, hold.call_id + verb) for verb in ("", "/complete", "/fail")]
 
 
 def _found(ws: WorkingSet, command: SettleHold | ReleaseHold) -> HoldState:
@@ -97,9 +106,18 @@ def settle(ws: WorkingSet, command: SettleHold) -> Decision:
         return Decision([], first)
     if hold.status == "released":
         raise HoldClosed(f"hold {command.id} was released, at position {hold.closed_position}")
+    _require_uncharged(ws, hold)
     teller = Teller(ws.book, command.received_at_us, command.actor)
     teller.settle(hold, amount_e10(command.amount), budget_spend=_budget_spend(ws, command))
     return teller.decision()
+
+
+def _require_uncharged(ws: WorkingSet, hold: HoldState) -> None:
+    """The call may have come when the hold's time was over, and then was charged itself: once is enough."""
+    for ended in (ws.find(*key) for key in _ends_of_call(hold)):
+        charge = ended.data.charge if ended is not None and isinstance(ended.data, FINISHED) else None
+        if ended is not None and charge is not None:
+            raise HoldClosed(f"the call that hold {hold.id} is for was charged at position {ended.position}")
 
 
 def _budget_spend(ws: WorkingSet, command: SettleHold) -> BudgetSpend | None:

@@ -108,7 +108,7 @@ def questions() -> Iterator[Question]:
 
 def _query(zone: str, granularity: Granularity, group_by: tuple[Dimension, ...], **fields: Any) -> StatQuery:  # noqa: ANN401
     week = CallFilter(from_us=_start(zone), to_us=_end())
-    asked = {"percentiles": False, **fields}
+    asked: dict[str, Any] = {"percentiles": False, **fields}
     return StatQuery(filter=week, granularity=granularity, timezone=zone, group_by=group_by, **asked)
 
 
