@@ -101,7 +101,10 @@ def _replaced(target: Target, call: int, until: int) -> Row:
 
 
 def _fold(target: Target, stretch: tuple[int, int]) -> None:
-    """Add what lies after one position and up to another to the cells."""
+    """Add what lies after one position and up to another to the cells.
+
+    What comes to nothing is added too: whether it is folded at once or in parts, the same rows must be there.
+    """
     db, sources = target.db, _sources(target)
     keys = (f"started_at_us / {QUARTER_US} * {QUARTER_US}", *_SUMMED[1:-1])
     columns = ", ".join(f"{column} {'TEXT' if column == 'reason' else 'INTEGER'}" for column in _SUMMED)
@@ -110,7 +113,7 @@ def _fold(target: Target, stretch: tuple[int, int]) -> None:
     db.execute(
         f"INSERT INTO temp.{_STRETCH} SELECT {', '.join(keys)}, sum(calls) FROM "
         f"({' UNION ALL '.join(f'SELECT * FROM {source}' for source in sources)}) "
-        f"GROUP BY {', '.join(map(str, range(1, len(keys) + 1)))} HAVING sum(calls) <> 0",
+        f"GROUP BY {', '.join(map(str, range(1, len(keys) + 1)))}",
         stretch * len(sources),
     )
     if db.changes():
