@@ -425,6 +425,10 @@ def test_it_speaks_chinese_and_keeps_the_theme(browser: Browser, server: LiveSer
     window = Window(context, server.url)
     window.sign_in(key_text("dashboard"))
     assert "概览" in window.texts("nav a")
+    window.open(f"/?view=speed&{RANGE}")
+    assert window.texts(".card dt")[:4] == ["平均时长", "时长 p50", "时长 p95", "时长 p99"]
+    shown = [*window.texts(".card dt"), *window.texts("h2"), *window.texts("thead th"), *window.texts("main .note")]
+    assert [text for text in shown if "_" in text or text.isascii()] == []
     window.page.select_option("select[name=theme]", "dark")
     window.page.select_option("select[name=language]", "en")
     window.page.reload()

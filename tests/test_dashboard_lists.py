@@ -266,7 +266,13 @@ def test_credentials_say_how_they_stand(window: Window, server: LiveServer) -> N
     assert set(shown(window, "Credentials")) == {"spare"}
 
 
+def dead_letters(server: LiveServer) -> int:
+    """So far: the webhook goes on failing while tests run."""
+    return asked(server, "/v1/webhooks/broken")["delivery"]["dead_letters"]
+
+
 def test_deliveries_show_what_waits_and_what_was_given_up(window: Window, server: LiveServer) -> None:
+    given_up = dead_letters(server)
     window.open("/?view=deliveries")
     cards = dict(zip(window.texts(".card dt"), window.texts(".card dd"), strict=True))
     known = asked(server, "/v1/usage-reports/status")
@@ -275,15 +281,15 @@ def test_deliveries_show_what_waits_and_what_was_given_up(window: Window, server
     batches = asked(server, "/v1/usage-reports")["items"]
     assert window.page.locator("section[aria-label=Batches] tbody tr").count() == len(batches)
     hooks = shown(window, "Webhooks")
-    delivery = asked(server, "/v1/webhooks/broken")["delivery"]
     assert hooks["broken"]["Status"] == "failing"
-    assert hooks["broken"]["Dead letters"] == str(delivery["dead_letters"])
+    assert given_up <= int(hooks["broken"]["Dead letters"]) <= dead_letters(server)
     assert (hooks["audit-log"]["Status"], hooks["audit-log"]["Dead letters"]) == ("in order", "0")
+    letters = len(asked(server, "/v1/webhooks/broken/dead-letters")["items"])
     window.page.locator("section[aria-label=Webhooks] a").click()
     window.page.wait_for_url("**webhook=broken**")
     window.settled()
-    letters = asked(server, "/v1/webhooks/broken/dead-letters")["items"]
-    assert window.page.locator("tbody tr").count() == len(letters)
+    shown_letters = window.page.locator("tbody tr").count()
+    assert 0 < letters <= shown_letters <= len(asked(server, "/v1/webhooks/broken/dead-letters")["items"])
     window.open("/?view=deliveries&report_status=dead")
     assert window.page.locator("section[aria-label=Batches] tbody tr").count() == 1
 

@@ -29,7 +29,8 @@ export class Stats {
     this.session = session;
     this.percentiles = state.view === "speed"; // they cost the ledger work, so only the view that shows them asks
     this.range = range(state);
-    // Calls of a cut quarter of an hour are counted one by one, so a range that ends now ends with its quarter.
+    // Calls of a cut quarter of an hour are counted one by one, so a range that ends now ends with its quarter; without
+    // that, one call by a clock that is ahead would cut it.
     if (this.percentiles && !state.from) this.range.to = quarterEnd(this.range.to);
     this.asked = { ...filters(state), from: this.range.from, to: this.range.to, timezone: state.zone };
     this.found = new Map();
