@@ -41,7 +41,7 @@ from tests.histories import (
     write_in_groups,
 )
 from tests.serving import APP, CALLS, Json, a_call, prepare, record, serving
-from tests.strategies import apps, examples, group_sizes, ids, optional, statuses, tails
+from tests.strategies import apps, examples, group_sizes, optional, statuses, tails
 from tests.test_api_stats import DAYS_ASKED, FIRST_US, RANGE, TAIL_STEPS_MAX, label
 from tests.test_changes import BASES, GRANULARITIES, History, models, ranges, runs
 
@@ -65,14 +65,15 @@ fields = st.fixed_dictionaries(
         "error": optional(st.fixed_dictionaries({"code": st.sampled_from(CODES)})),
     },
 )  # fmt: skip
+few = st.sampled_from(("c-1", "c-2"))  # so that calls are changed often
 step = st.one_of(
-    st.tuples(st.just("call"), ids, apps, fields),
-    st.tuples(st.just("call"), ids, apps, fields),
-    st.tuples(st.just("long"), ids, apps, fields, st.booleans()),
-    st.tuples(st.just("left"), ids, apps, fields),
+    st.tuples(st.just("call"), few, apps, fields),
+    st.tuples(st.just("call"), few, apps, fields),
+    st.tuples(st.just("long"), few, apps, fields, st.booleans()),
+    st.tuples(st.just("left"), few, apps, fields),
     st.tuples(st.just("rate"), models, st.just("0.5")),
-    st.tuples(st.just("correct"), ids, apps, st.none(), fields),
-    st.tuples(st.just("void"), ids, apps),
+    st.tuples(st.just("correct"), few, apps, st.none(), fields),
+    st.tuples(st.just("void"), few, apps),
     st.tuples(st.just("rerate"), runs, ranges, optional(models)),
 )
 
@@ -120,7 +121,8 @@ class Failures(History):
 
 
 def reason_of(failed: Fields) -> str | None:
-    code: str | None = (failed.get("error") or {}).get("code")
+    error: Fields = failed.get("error") or {}
+    code: str | None = error.get("code")
     return code or ("timed_out" if failed["status"] == "timed_out" else None)
 
 
@@ -173,7 +175,7 @@ def check_errors(db: apsw.Connection, history: Failures) -> None:
             assert shown(read_errors(db, query, folded=False), query) == expected, query
 
 
-@examples(25)
+@examples(15)
 @given(st.lists(step, min_size=2, max_size=25), group_sizes, tails)
 def test_failures_come_to_what_a_plain_fold_says(steps: list[Any], sizes: list[int], tail: int) -> None:
     """As billed and as corrected; in any groups, replayed and rebuilt."""
@@ -304,7 +306,10 @@ def test_reasons_are_read_by_the_key_of_their_cells(tmp_path: Path) -> None:
                 name,
                 plan,
             )
-            tail = "SEARCH model_calls USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
-            assert not [each for each in plan if "model_calls" in each and each != tail], (name, plan)
+            seen = {each for each in plan if "model_calls " in each}
+            assert seen <= {
+                "SEARCH model_calls USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",  # the tail
+                "SEARCH model_calls USING COVERING INDEX model_calls_started_at",  # the first and the last start
+            }, (name, plan)
             assert not [each for each in plan if each in {"SCAN s", "SCAN model_call_failures"}], (name, plan)
         db.close()
