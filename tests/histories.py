@@ -289,6 +289,8 @@ ROLLUPS: dict[int, tuple[int, tuple[str, ...]]] = {
     7: (DAY_US, _CELL),
     8: (QUARTER_US, ("user_id", *_CELL)),
     9: (DAY_US, ("user_id", "app")),
+    10: (QUARTER_US, ("credential_id", *_KINDS)),
+    11: (DAY_US, ("credential_id", *_KINDS)),
 }
 
 
