@@ -56,7 +56,7 @@ def begin(ws: WorkingSet, command: StartModelCall, started: NewEvent) -> Decisio
         model=call.model, type=call.type, user_id=call.user_id,
         expires_in_s=wanted.expires_in_s or max(1, min(command.timeout_us // SECOND_US, HOLD_SECONDS_MAX)),
     )  # fmt: skip
-    teller = Teller(ws.book, command.received_at_us, command.actor)
+    teller = Teller(ws.book, command.received_at_us, command.actor, account)
     tags = {} if ws.watch is None else tags_of(call.metadata, ws.watch.budgets.tag_keys)
     if place_hold(ws, teller, account, hold, tags):
         teller.add(started)

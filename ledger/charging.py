@@ -31,7 +31,7 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
     amount = 0 if cost is None else amount_e10(cost)
     events: Sequence[NewEvent] = ()
     if account.due_us <= now_us:
-        teller = Teller(book, now_us, actor)
+        teller = Teller(book, now_us, actor, account.id)
         account = teller.settle_due(account.id)
         book, events = teller.book, teller.events
     tokens = tokens_of(call.usage)
@@ -49,7 +49,7 @@ def _settle(ws: WorkingSet, hold: HoldState, call: Chargeable, now_us: int, acto
     """The hold for this call is settled by what the call cost; one that was settled before stays as it is."""
     rating = call.rating
     amount = amount_e10(rating.cost) if rating is not None and rating.cost is not None else 0
-    teller = Teller(ws.book, now_us, actor)
+    teller = Teller(ws.book, now_us, actor, hold.account)
     takes_back = None
     if hold.status == "open":
         moved = teller.settle(hold, amount, call)

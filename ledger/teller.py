@@ -40,10 +40,10 @@ UNCOVERED = Cover()
 
 
 class Teller:
-    """The events of one decision, folded into a fork of the book as they are made."""
+    """The events of one decision, folded into a fork of the book as they are made; of one account's alone, if named."""
 
-    def __init__(self, book: Book, now_us: int, actor: str) -> None:
-        self.book = book.fork()
+    def __init__(self, book: Book, now_us: int, actor: str, account: str | None = None) -> None:
+        self.book = book.fork(account)
         self.now_us = now_us
         self.actor = actor
         self.events: list[NewEvent] = []

@@ -151,15 +151,14 @@ class Book:
         if state is not None and at_us < state.due_us:
             state.due_us = at_us
 
-    def fork(self) -> "Book":
-        """A book to try events on."""
-        other = Book()
-        other.accounts = {key: msgspec.structs.replace(each) for key, each in self.accounts.items()}
+    def fork(self, account: str | None = None) -> "Book":
+        """A book to try events on: of all accounts, or of one and all holds."""
+        other, copy = Book(), msgspec.structs.replace
+        ids = self.accounts if account is None else (account,)
+        other.accounts = {id_: copy(self.accounts[id_]) for id_ in ids}
         other.owners, other.of_users = self.owners, self.of_users
-        other.grants = {
-            key: {id_: msgspec.structs.replace(grant) for id_, grant in own.items()} for key, own in self.grants.items()
-        }
-        other.holds = {key: msgspec.structs.replace(hold) for key, hold in self.holds.items()}
+        other.grants = {id_: {key: copy(each) for key, each in self.grants.get(id_, {}).items()} for id_ in ids}
+        other.holds = {key: copy(hold) for key, hold in self.holds.items()}
         for hold in other.holds.values():
             if hold.call_id is not None:
                 other.linked.setdefault((hold.app, hold.call_id), []).append(hold)

@@ -50,7 +50,7 @@ def place(ws: WorkingSet, command: PlaceHold) -> Decision:
         raise NotFound(f"there is no account {command.account}")
     if not command.any_account and not may_use(account, hold.app):
         raise Forbidden(f"account {command.account} is not this app's, nor granted to it")
-    teller = Teller(ws.book, command.received_at_us, command.actor)
+    teller = Teller(ws.book, command.received_at_us, command.actor, command.account)
     place_hold(ws, teller, command.account, hold)
     return teller.decision()
 
@@ -107,7 +107,7 @@ def settle(ws: WorkingSet, command: SettleHold) -> Decision:
     if hold.status == "released":
         raise HoldClosed(f"hold {command.id} was released, at position {hold.closed_position}")
     _require_uncharged(ws, hold)
-    teller = Teller(ws.book, command.received_at_us, command.actor)
+    teller = Teller(ws.book, command.received_at_us, command.actor, hold.account)
     teller.settle(hold, amount_e10(command.amount), budget_spend=_budget_spend(ws, command))
     return teller.decision()
 
@@ -142,6 +142,6 @@ def release(ws: WorkingSet, command: ReleaseHold) -> Decision:
         raise HoldClosed(f"hold {command.id} was settled at position {settled.position}")
     if first is not None:
         return Decision([], first)
-    teller = Teller(ws.book, command.received_at_us, command.actor)
+    teller = Teller(ws.book, command.received_at_us, command.actor, hold.account)
     teller.release(hold, command.reason)
     return teller.decision()
