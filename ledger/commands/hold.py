@@ -33,6 +33,7 @@ from schema.times import format_time
 def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceHold]) -> None:
     ws.load(db, [(source_of(c.hold.app), c.hold.id) for c in commands])
     account_balance.load_linked(db, ws.book, [(c.hold.app or "", c.hold.call_id) for c in commands if c.hold.call_id])
+    ws.book.collect()  # every event is about an account: what it does need not be worked out twice
     linked = (hold.account for holds in ws.book.linked.values() for hold in holds)
     account_balance.load(db, ws.book, dict.fromkeys([*(c.account for c in commands), *linked]))
     load_details(db, ws.book, commands)
@@ -73,6 +74,7 @@ _ENDS = ("", "/settle", "/release", "/expire")
 def _load_ended(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SettleHold | ReleaseHold]) -> None:
     ws.load(db, [(source_of(c.app), c.id + end) for c in commands for end in _ENDS])
     book = ws.book
+    book.collect()
     account_balance.load_holds(db, book, [(c.app or "", c.id) for c in commands])
     account_balance.load(db, book, {hold.account: None for hold in book.holds.values()})
     load_details(db, book, commands)
