@@ -17,6 +17,7 @@ from schema.ids import subject_keys
 PAGE_EVENTS_MAX = 1_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 SCAN_EVENTS_MAX = 50_000
+RANGE_IDS_MAX = 2  # ids that are read for each one that is looked up, before each is sought
 _COLUMNS = ("position", "source", "id", "type", "subject", "time", "entry", "leaf_hash")
 
 
@@ -70,29 +71,37 @@ def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries:
 
 
 def lookup(db: apsw.Connection, keys: Sequence[tuple[str, str]]) -> Iterator[Recorded]:
-    """The events with these (source, id); the keys drive the join, so the cost is theirs alone.
+    """The events with these (source, id); the cost is that of the keys, however long the history is.
 
-    A source's greatest id comes first, in one seek: ids that grow with time are nearly always beyond it, and need none.
+    Ids that grow with time have few others between them: reading what is there takes one seek, and nearly always finds
+    nothing. Only where it is more than that, each key is sought.
     """
     if not keys:
         return
-    greatest = _greatest_ids(db, tuple({source for source, _ in keys}))
-    possible = [key for key in keys if key[1] <= greatest.get(key[0], "")]
+    between = _between(db, [id_ for _, id_ in keys], RANGE_IDS_MAX * len(keys))
+    possible = keys if between is None else [key for key in keys if key in between]
     if not possible:
         return
     query = (
         "SELECT e.position, e.type, e.entry FROM json_each(?) k "
-        "CROSS JOIN events e ON e.source = k.value ->> 0 AND e.id = k.value ->> 1"
+        "CROSS JOIN events e ON e.id = k.value ->> 1 AND e.source = k.value ->> 0"
     )
     for position, type_, entry in db.execute(query, (msgspec.json.encode(possible).decode(),)):
         yield decode(position, type_, entry)
 
 
-def _greatest_ids(db: apsw.Connection, sources: tuple[str, ...]) -> dict[str, str]:
+def _between(db: apsw.Connection, ids: Sequence[str], limit: int) -> set[tuple[str, str]] | None:
+    """The (source, id) from the first to the last of these ids; None where there are too many to read."""
     # Ids are ASCII, so Python orders them as SQLite does.
-    query = "SELECT c.value, (SELECT max(id) FROM events WHERE source = c.value) FROM carray(?) c"
-    rows = cast("list[tuple[str, str | None]]", db.execute(query, (apsw.carray(sources),)).fetchall())
-    return {source: id_ for source, id_ in rows if id_ is not None}
+    query = "SELECT source, id FROM events WHERE id BETWEEN ? AND ? LIMIT ?"
+    rows = cast("list[tuple[str, str]]", db.execute(query, (min(ids), max(ids), limit)).fetchall())
+    return None if len(rows) == limit else set(rows)
+
+
+def sources_of(db: apsw.Connection, id_: str, limit: int) -> list[str]:
+    """The sources of apps that have an event of this id, at most so many."""
+    query = "SELECT source FROM events WHERE id = ? AND source > '/apps/' AND source < '/apps0' LIMIT ?"
+    return [source for (source,) in db.execute(query, (id_, limit))]
 
 
 def leaf_hashes(db: apsw.Connection, events: Sequence[Recorded]) -> list[bytes | None]:

@@ -100,7 +100,7 @@ def model_call(db: apsw.Connection, app: str | None, id_: str, as_of: int | None
 
 def model_call_events(db: apsw.Connection, app: str | None, id_: str) -> list[Recorded]:
     """The events of one call, in order; a start that was declined is none of it."""
-    sources = [source_of(app)] if app is not None else _sources(db)
+    sources = [source_of(app)] if app is not None else _sources(db, id_)
     found = [events for source in sources if (events := _begun(journal.events_of(db, source, id_)))]
     if not found:
         raise NotFound(f"there is no call {id_}")
@@ -113,14 +113,9 @@ def _begun(events: list[Recorded]) -> list[Recorded]:
     return [event for event in events if not isinstance(event.data, ModelCallStartDeclined)]
 
 
-def _sources(db: apsw.Connection) -> list[str]:
-    """Every source of calls, one seek each: apps are few, events are many."""
-    query = (
-        "WITH RECURSIVE s (source) AS (SELECT min(source) FROM events UNION ALL "
-        "SELECT (SELECT min(source) FROM events WHERE source > s.source) FROM s WHERE s.source IS NOT NULL LIMIT ?) "
-        "SELECT source FROM s WHERE source LIKE '/apps/%'"
-    )
-    return [source for (source,) in db.execute(query, (APPS_MAX,)) if source.endswith(f"/{NOUN}")]
+def _sources(db: apsw.Connection, id_: str) -> list[str]:
+    """Of calls; an id is the same in few apps."""
+    return [source for source in journal.sources_of(db, id_, APPS_MAX) if source.endswith(f"/{NOUN}")]
 
 
 def model_call_entries(db: apsw.Connection, app: str | None, id_: str) -> list[str]:

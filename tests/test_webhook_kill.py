@@ -65,7 +65,9 @@ def killed_while_telling(data_dir: Path, kills: int, workers: str, seed: int) ->
                     for id_, url in (("hook", receiver.url), ("broken", broken.url)):
                         hook: Json = {"id": id_, "url": url, "events": ["model_call.*"], "secret": SECRET}
                         asked(server, "POST", "/v1/webhooks", hook)
-                thread, begun = posts.run(server), receiver.attempts
+                begun, had = receiver.attempts, posts.posted
+                thread = posts.run(server)
+                wait_for(lambda had=had: posts.posted > had + 5, SETTLE_S)
                 if kill == 0:
                     killed_before_an_answer(server, receiver, dice.randint(1, 5))
                 else:
