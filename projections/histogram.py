@@ -4,13 +4,14 @@ A value below 128 has a bin of its own; above, every power of two is cut into 64
 given as the middle of its bin, so it is off by at most 1/128 of itself.
 
 In memory a histogram is one integer with a lane of 64 bits for each bin: to add two histograms is to add two integers,
-and what was taken away may be subtracted at the end. On disk it is the counts at the width of the greatest: of every
-bin from the first to the last, or, where most of these are empty, of the others with their numbers beside them.
+and what was taken away may be subtracted at the end. One of few values is cheaper as its counts by bin. On disk it is
+the counts at the width of the greatest: of every bin from the first to the last, or, where most of these are empty, of
+the others with their numbers beside them.
 """
 
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, repeat
 
 RELATIVE_ERROR = "0.0078125"
@@ -62,23 +63,63 @@ def percentiles(histogram: Histogram, hundredths: tuple[int, ...]) -> tuple[int 
 def pack(histogram: Histogram) -> bytes:
     """The one form in which a histogram is stored."""
     low, lanes = _lanes(histogram)
-    width = next(width for width in _CODES if max(lanes, default=0) < 1 << 8 * width)
-    code, held = _CODES[width], len(lanes) - lanes.count(0)
-    if held * (2 + width) >= len(lanes) * width + 2:
-        return struct.pack(f"<BH{len(lanes)}{code}", width, low, *lanes)
-    bins = [low + n for n, count in enumerate(lanes) if count]
-    counts = [count for count in lanes if count]
-    return struct.pack(f"<B{held}H{held}{code}", width | _SPARSE, *bins, *counts)
+    width = _width(max(lanes, default=0))
+    if _fills(len(lanes) - lanes.count(0), len(lanes), width):
+        return _dense(width, low, lanes)
+    return _sparse(width, [low + n for n, count in enumerate(lanes) if count], [count for count in lanes if count])
+
+
+def pack_counts(counts: Mapping[int, int]) -> bytes:
+    """The same of bins and how many values each has, which is nowhere less than 1."""
+    if not counts:
+        return pack(0)
+    low, high, width = min(counts), max(counts), _width(max(counts.values()))
+    if _fills(len(counts), high - low + 1, width):
+        return _dense(width, low, list(map(counts.get, range(low, high + 1), repeat(0))))
+    bins = sorted(counts)
+    return _sparse(width, bins, map(counts.__getitem__, bins))
+
+
+def pack_sum(stored: bytes, counts: Mapping[int, int]) -> bytes:
+    """What was packed with as many more of each bin."""
+    if not stored[0] & _SPARSE:
+        return pack(unpack(stored) + of_counts(counts))
+    total = _held(stored)
+    for bin_, count in counts.items():
+        total[bin_] = total.get(bin_, 0) + count
+    return pack_counts(total)
+
+
+def _width(greatest: int) -> int:
+    return 1 if greatest < 1 << 8 else 2 if greatest < 1 << 16 else 4 if greatest < 1 << 32 else 8
+
+
+def _fills(held: int, lanes: int, width: int) -> bool:
+    """Whether the counts of all bins take no more room than those of the held ones with their numbers."""
+    return held * (2 + width) >= lanes * width + 2
+
+
+def _dense(width: int, low: int, lanes: Sequence[int | None]) -> bytes:
+    return struct.pack(f"<BH{len(lanes)}{_CODES[width]}", width, low, *lanes)
+
+
+def _sparse(width: int, bins: Sequence[int], counts: Iterable[int]) -> bytes:
+    return struct.pack(f"<B{len(bins)}H{len(bins)}{_CODES[width]}", width | _SPARSE, *bins, *counts)
+
+
+def _held(stored: bytes) -> dict[int, int]:
+    width = stored[0] & ~_SPARSE
+    held = (len(stored) - 1) // (2 + width)
+    found = struct.unpack(f"<{held}H{held}{_CODES[width]}", memoryview(stored)[1:])
+    return dict(zip(found[:held], found[held:], strict=True))
 
 
 def unpack(stored: bytes) -> Histogram:
     """The histogram that was packed."""
-    width = stored[0] & ~_SPARSE
-    code = _CODES[width]
     if stored[0] & _SPARSE:
-        held = (len(stored) - 1) // (2 + width)
-        found = struct.unpack(f"<{held}H{held}{code}", memoryview(stored)[1:])
-        return of_counts(dict(zip(found[:held], found[held:], strict=True)))
+        return of_counts(_held(stored))
+    width = stored[0]
+    code = _CODES[width]
     (low,) = struct.unpack_from("<H", stored, 1)
     lanes = memoryview(stored)[3:]
     count = len(lanes) // width

@@ -1,8 +1,8 @@
 """Histograms of durations and times to first byte by quarter of an hour and day, of which percentiles are read.
 
 They are kept of all calls, by app, and by provider and model. Like statistics they are folded a stretch at a time, and
-a read adds what is not folded yet. A stretch is eight of theirs: a cell that is touched is unpacked and packed again,
-and the longer the stretch the fewer calls pay for it. Where folds happen depends on positions alone. What a call that
+a read adds what is not folded yet. A stretch is eight of theirs: a cell that is touched is read and packed again, and
+the longer the stretch the fewer calls pay for it. Where folds happen depends on positions alone. What a call that
 came whole took is in its row of `model_calls` (or in that row's first version); every other event's values are laid
 down until they are folded.
 
@@ -11,15 +11,15 @@ histogram as corrected is the first two without the third.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import apsw
+import msgspec
 
 from projections import model_call_stat
 from projections.bulk import insert
-from projections.histogram import Histogram, bin_sql, of_counts, pack, unpack
+from projections.histogram import bin_sql, pack_counts, pack_sum
 from projections.model_call_stat import AS_RECORDED
 from projections.name import NameTable, counted_names
 from projections.projection import Projection, Table, Target
@@ -35,12 +35,13 @@ OF_ALL, OF_APPS, OF_MODELS = range(len(KINDS))
 BILLED, ADDED, TAKEN = PARTS = (0, 1, 2)
 DELTAS = "model_call_latency_deltas"
 
-Pair = tuple[Histogram, Histogram]  # of each measure
-Bins = tuple[dict[int, int], dict[int, int]]  # the same as counts by bin: small where a cell has few calls
-Cell = tuple[int, ...]  # a quarter of an hour, and names
+Bins = tuple[dict[int, int], dict[int, int]]  # of each measure how many values each bin has
+Cell = tuple[int, ...]  # a quarter of an hour or a day, counted from 1970, and names
 Column = tuple[int | None, ...]
 
 _STRETCHES = 8
+_QUARTERS = DAY_US // QUARTER_US
+_CELLS_AT_ONCE = 1_000
 _COLUMNS = ("started_at_us", *DIMENSIONS, *MEASURES)
 _DELTA_COLUMNS = ("position", "part", *_COLUMNS)
 
@@ -97,43 +98,65 @@ def _deltas(target: Target, events: Sequence[Recorded]) -> Iterator[tuple[int | 
 
 def _fold(target: Target, stretch: tuple[int, int]) -> None:
     """Add what lies after one position and up to another to the cells."""
-    table = target.table("model_call_latencies")
-    adding = ", ".join(f"{m} = excluded.{m}" for m in MEASURES)
     for source, part in sources(target):
         found = columns(target.db, source, stretch)
-        for kind, names in ((OF_APPS, KINDS[OF_APPS]), (OF_MODELS, KINDS[OF_MODELS])):
-            rows: list[tuple[int | bytes, ...]] = []
-            for size, start, named, pair in _cells(bins_of(found, names), in_total=kind == OF_APPS):
-                placed = dict(zip(names, named, strict=False))
-                key = (
-                    kind if named else OF_ALL, size, start,
-                    *(placed.get(dimension, 0) for dimension in DIMENSIONS), part,
-                )  # fmt: skip
-                rows.append((*key, *map(pack, _sum(pair, _stored(target.db, table, key)))))
-            insert(target.db, f"INSERT INTO {table}", rows, f"ON CONFLICT DO UPDATE SET {adding}")
+        for kind, size, cells in _cells(found):
+            _add(target, (kind, size, part), cells)
     target.db.execute(f"DELETE FROM {target.table(DELTAS)} WHERE position <= ?", (stretch[1],))
 
 
-def _cells(found: dict[Cell, Bins], *, in_total: bool) -> Iterator[tuple[int, int, Cell, Pair]]:
-    """Bucket size, start, names and histograms of the quarters of hours and of their days; without names in total.
+def _cells(found: dict[str, Column]) -> Iterator[tuple[int, int, dict[Cell, Bins]]]:
+    """Each kind and bucket size, with what is added to its cells; those of all calls are those of apps together."""
+    of_apps, of_models = (bins_of(found, KINDS[kind]) for kind in (OF_APPS, OF_MODELS))
+    of_all = _joined(of_apps, lambda cell: cell[:1])
+    for kind, quarters in ((OF_ALL, of_all), (OF_APPS, of_apps), (OF_MODELS, of_models)):
+        yield kind, QUARTER_US, quarters
+        yield kind, DAY_US, _joined(quarters, lambda cell: (cell[0] // _QUARTERS, *cell[1:]))
 
-    No more than a day's are held at once, however scattered a stretch is.
-    """
-    in_a_day = DAY_US // QUARTER_US
-    for day, within in groupby(sorted(found), key=lambda cell: cell[0] // in_a_day):
-        added: defaultdict[tuple[int, int, Cell], Pair] = defaultdict(lambda: (0, 0))
-        for quarter, *named in within:
-            names = tuple(named)
-            durations, ttfbs = found[quarter, *names]
-            pair = (of_counts(durations), of_counts(ttfbs))
-            yield QUARTER_US, quarter * QUARTER_US, names, pair
-            of = [(DAY_US, day * DAY_US, names)]
-            if in_total:
-                of += [(QUARTER_US, quarter * QUARTER_US, ()), (DAY_US, day * DAY_US, ())]
-            for key in of:
-                added[key] = _sum(added[key], pair)
-        for key, pair in added.items():
-            yield *key, pair
+
+def _joined(cells: dict[Cell, Bins], of: Callable[[Cell], Cell]) -> dict[Cell, Bins]:
+    """The cells that others are part of."""
+    joined: defaultdict[Cell, Bins] = defaultdict(lambda: ({}, {}))
+    for cell, bins in cells.items():
+        for total, counts in zip(joined[of(cell)], bins, strict=True):
+            for bin_, count in counts.items():
+                total[bin_] = total.get(bin_, 0) + count
+    return joined
+
+
+def _add(target: Target, place: tuple[int, int, int], cells: dict[Cell, Bins]) -> None:
+    """Add counts to the cells of a kind, bucket size and part; as many at once as memory is to hold."""
+    table, (kind, size, part) = target.table("model_call_latencies"), place
+    adding = ", ".join(f"{m} = excluded.{m}" for m in MEASURES)
+    ordered = sorted(cells)
+    for first in range(0, len(ordered), _CELLS_AT_ONCE):
+        rows: list[tuple[int | bytes, ...]] = []
+        some = ordered[first : first + _CELLS_AT_ONCE]
+        stored = _stored(target.db, table, place, some)
+        for cell in some:
+            named = dict(zip(KINDS[kind], cell[1:], strict=True))
+            key = (kind, size, cell[0] * size, *(named.get(dimension, 0) for dimension in DIMENSIONS), part)
+            if cell in stored:
+                rows.append((*key, *map(pack_sum, stored[cell], cells[cell])))
+            else:
+                rows.append((*key, *map(pack_counts, cells[cell])))
+        insert(target.db, f"INSERT INTO {table}", rows, f"ON CONFLICT DO UPDATE SET {adding}")
+
+
+def _stored(
+    db: apsw.Connection, table: str, place: tuple[int, int, int], cells: Sequence[Cell]
+) -> dict[Cell, tuple[bytes, bytes]]:
+    """What is stored of these cells."""
+    kind, size, part = place
+    keys = {name: f"k.value ->> {n}" for n, name in enumerate(KINDS[kind], start=1)}
+    named = " AND ".join(f"{dimension} = {keys.get(dimension, 0)}" for dimension in DIMENSIONS)
+    sql = (
+        f"SELECT k.key, {', '.join(MEASURES)} FROM json_each(?) k CROSS JOIN {table} s ON kind = ? AND bucket_us = ? "
+        f"AND bucket = (k.value ->> 0) * {size} AND {named} AND part = ?"
+    )
+    bound = (msgspec.json.encode(cells).decode(), kind, size, part)
+    rows = cast("list[tuple[int, bytes, bytes]]", db.execute(sql, bound).fetchall())
+    return {cells[n]: (durations, ttfbs) for n, durations, ttfbs in rows}
 
 
 def columns(
@@ -161,16 +184,6 @@ def bins_of(found: dict[str, Column], names: Sequence[str]) -> dict[Cell, Bins]:
             if key[-1] is not None:  # pyright: ignore[reportUnnecessaryComparison] - a call without this measure
                 cells[key[:-1]][n][key[-1]] = count
     return cells
-
-
-def _sum(one: Pair, other: Pair) -> Pair:
-    return one[0] + other[0], one[1] + other[1]
-
-
-def _stored(db: apsw.Connection, table: str, key: Sequence[int]) -> Pair:
-    sql = f"SELECT {', '.join(MEASURES)} FROM {table} WHERE {' AND '.join(f'{name} = ?' for name in _KEY)}"
-    rows = cast("list[tuple[bytes, bytes]]", db.execute(sql, tuple(key)).fetchall())
-    return (unpack(rows[0][0]), unpack(rows[0][1])) if rows else (0, 0)
 
 
 _KEY = ("kind", "bucket_us", "bucket", *DIMENSIONS, "part")

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.histogram import RELATIVE_ERROR, bin_sql, middle, of_counts, pack, percentiles, unpack
+from projections.histogram import (
+    RELATIVE_ERROR,
+    bin_sql,
+    middle,
+    of_counts,
+    pack,
+    pack_counts,
+    pack_sum,
+    percentiles,
+    unpack,
+)
 from tests import percentiles as plain
 from tests.strategies import examples
 
@@ -81,8 +91,21 @@ def test_histograms_add_and_subtract_as_their_values_do(one: list[int], other: l
     assert -histogram(other) + both == histogram(one)
 
 
+counted = st.dictionaries(st.integers(0, 2_239), st.sampled_from([1, 2, 255, 256, 65_535, 65_536, 2**32, 2**62]))
+
+
 @examples(150)
-@given(st.dictionaries(st.integers(0, 2_239), st.sampled_from([1, 2, 255, 256, 65_535, 65_536, 2**32, 2**63])))
+@given(counted, counted)
+def test_what_is_added_to_stored_counts_is_stored_as_if_it_had_been_there(
+    counts: dict[int, int], more: dict[int, int]
+) -> None:
+    """By the short way for few values too: the one form in which a histogram is stored."""
+    assert pack_counts(counts) == pack(of_counts(counts))
+    assert pack_sum(pack_counts(counts), more) == pack(of_counts(counts) + of_counts(more))
+
+
+@examples(150)
+@given(counted)
 def test_what_is_stored_is_what_there_was(counts: dict[int, int]) -> None:
     """Sparse or dense, at any width; and of two forms the shorter."""
     packed = pack(of_counts(counts))
