@@ -138,7 +138,7 @@ def _subject_page(db: apsw.Connection, after: int, limit: int, type_: str | None
         return Page([], after)
     query = (
         "SELECT position, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
-        "AND position > ?3 AND (?4 IS NULL OR type = ?4) AND subject = ?5 ORDER BY position LIMIT ?6"
+        "AND +position > ?3 AND (?4 IS NULL OR type = ?4) AND subject = ?5 ORDER BY +position LIMIT ?6"
     )
     lines = _take(db.execute(query, (*keys, after, type_, subject, limit)))
     return Page(lines, lines[-1].position if lines else after)
@@ -163,9 +163,10 @@ def events_of(
     db: apsw.Connection, source: str, id_: str, since: int = 0, limit: int = PAGE_EVENTS_MAX
 ) -> list[Recorded]:
     """The events of one thing from a position on, in order: its first has the thing's id, later ones `<id>/<verb>`."""
+    # The pluses keep the planner from the positions, of which it would read all that follow.
     query = (
         "SELECT position, type, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
-        "AND position >= ?3 ORDER BY position LIMIT ?4"
+        "AND +position >= ?3 ORDER BY +position LIMIT ?4"
     )
     return [decode(*row) for row in db.execute(query, (source, id_, since, limit))]
 

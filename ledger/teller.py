@@ -1,4 +1,4 @@
-"""What commands do to accounts, tried on a copy of the working set's book so that each event sees those before it."""
+"""What commands do to accounts: the events of one decision, each of which sees those before it."""
 
 import msgspec
 from msgspec import Struct
@@ -40,14 +40,33 @@ UNCOVERED = Cover()
 
 
 class Teller:
-    """The events of one decision, folded into a fork of the book as they are made; of one account's alone, if named."""
+    """The events of one decision about accounts; of one account's alone, if named.
+
+    They are folded into a fork of the working set's book, and only when something looks at it after them: most
+    decisions end with their one event.
+    """
 
     def __init__(self, book: Book, now_us: int, actor: str, account: str | None = None) -> None:
-        self.book = book.fork(account)
         self.now_us = now_us
         self.actor = actor
         self.events: list[NewEvent] = []
         self.answer = -1
+        self._account = account
+        self._book = book
+        self._folded = 0
+
+    @property
+    def book(self) -> Book:
+        """As the events so far leave it. What was read of it before an event is not changed by it: look again."""
+        if self._folded < len(self.events):
+            if not self._folded:
+                self._book = self._book.fork(self._account)
+            for new in self.events[self._folded :]:
+                self._book.evolve(
+                    Recorded(0, self.now_us, new.source, new.id, "", new.subject, new.time_us, new.actor, new.data)
+                )
+            self._folded = len(self.events)
+        return self._book
 
     def decision(self) -> Decision:
         """What was done."""
@@ -60,63 +79,59 @@ class Teller:
     def add(self, event: NewEvent) -> None:
         """An event; what follows sees it."""
         self.events.append(event)
-        data = event.data
-        self.book.evolve(
-            Recorded(0, self.now_us, event.source, event.id, "", event.subject, event.time_us, event.actor, data)
-        )
 
-    def _account(self, account: str, verb: str, data: Struct, time_us: int | None = None) -> None:
+    def _of_account(self, account: str, verb: str, data: Struct, time_us: int | None = None) -> None:
         at_us = self.now_us if time_us is None else time_us
         subject = f"{accounts.NOUN}/{account}"
         self.add(NewEvent(accounts.SOURCE, verb, subject, format_time(at_us), at_us, self.actor, data))
 
-    def _hold(self, app: str | None, id_: str, verb: str, data: Struct, time_us: int | None = None) -> None:
+    def _of_hold(self, app: str | None, id_: str, verb: str, data: Struct, time_us: int | None = None) -> None:
         at_us = self.now_us if time_us is None else time_us
         source, subject = holds.source_of(app), holds.subject_of(app, id_)
         self.add(NewEvent(source, f"{id_}{verb}", subject, format_time(at_us), at_us, self.actor, data))
 
-    def settle_due(self, id_: str) -> AccountState:
+    def settle_due(self, account: str) -> AccountState:
         """End what is over, collect what is owed; the account after that."""
-        state = self.book.accounts[id_]
-        if state.due_us <= self.now_us:
-            self._expire_holds(state)
-            self._expire_grants(state)
-        self.collect(state)
-        return state
+        if self.book.accounts[account].due_us <= self.now_us:
+            self._expire_holds(account)
+            self._expire_grants(account)
+        self._collect(account)
+        return self.book.accounts[account]
 
-    def _expire_holds(self, state: AccountState) -> None:
+    def _expire_holds(self, account: str) -> None:
         due = [
             hold
             for hold in self.book.holds.values()
-            if hold.account == state.id and hold.status == "open" and hold.expires_at_us <= self.now_us
+            if hold.account == account and hold.status == "open" and hold.expires_at_us <= self.now_us
         ]
         for hold in sorted(due, key=lambda hold: (hold.expires_at_us, hold.position, hold.key)):
             app = hold.app or None
-            data = HoldExpired(id=hold.id, app=app, account=state.id)
-            self._hold(app, hold.id, "/expire", data, hold.expires_at_us)
+            data = HoldExpired(id=hold.id, app=app, account=account)
+            self._of_hold(app, hold.id, "/expire", data, hold.expires_at_us)
 
-    def _expire_grants(self, state: AccountState) -> None:
-        own = self.book.grants.get(state.id, {}).values()
+    def _expire_grants(self, account: str) -> None:
+        own = self.book.grants.get(account, {}).values()
         due = [grant for grant in own if grant.expires_at_us <= self.now_us and grant.unheld_e10 > 0]
         for grant in sorted(due, key=lambda grant: (grant.expires_at_us, grant.position, grant.id)):
-            amount = grant.unheld_e10
+            amount, state = grant.unheld_e10, self.book.accounts[account]
             data = GrantExpired(
-                account=state.id, grant=grant.id, amount=amount_text(amount), sequence=state.sequence + 1,
+                account=account, grant=grant.id, amount=amount_text(amount), sequence=state.sequence + 1,
                 after=amount_text(state.total_e10 - amount),
             )  # fmt: skip
-            id_ = f"{credit_id(state.id, grant.id)}/expire/{grant.expirations + 1}"
-            self._account(state.id, id_, data, grant.expires_at_us)
+            id_ = f"{credit_id(account, grant.id)}/expire/{grant.expirations + 1}"
+            self._of_account(account, id_, data, grant.expires_at_us)
 
-    def collect(self, state: AccountState) -> None:
+    def _collect(self, account: str) -> None:
         """Pay what is owed from the balance, as far as that goes."""
+        state = self.book.accounts[account]
         amount = min(state.owed_e10, state.unheld_balance_e10)
         if amount > 0:
             sequence = state.sequence + 1
             data = AccountCollected(
-                account=state.id, amount=amount_text(amount), sequence=sequence,
+                account=account, amount=amount_text(amount), sequence=sequence,
                 after=amount_text(state.total_e10 - amount),
             )  # fmt: skip
-            self._account(state.id, f"{state.id}/collect/{sequence}", data)
+            self._of_account(account, f"{account}/collect/{sequence}", data)
 
     def credit(self, account: str, posted: PostedCredit) -> None:
         """Put credit in; a negative adjustment takes only what is there. Raises LimitReached."""
@@ -126,7 +141,7 @@ class Teller:
         missing = -amount - max(state.unheld_balance_e10, 0)
         if missing > 0 and amount < 0:
             data = CreditDeclined(**fields, account=account, missing=amount_text(missing))
-            self._account(account, credit_id(account, posted.id), data)
+            self._of_account(account, credit_id(account, posted.id), data)
             self._answered()
             return
         if state.issued_e10 + amount > _EVER_E10_MAX:
@@ -135,7 +150,7 @@ class Teller:
             raise LimitReached(f"account {account} has {GRANTS_LIVE_MAX:,} grants with something left")
         after = amount_text(state.total_e10 + amount)
         credited = AccountCredited(**fields, account=account, sequence=state.sequence + 1, after=after)
-        self._account(account, credit_id(account, posted.id), credited)
+        self._of_account(account, credit_id(account, posted.id), credited)
         self._answered()
         self.settle_due(account)
 
@@ -150,18 +165,18 @@ class Teller:
         if drawn.owed_e10:
             missing = drawn.owed_e10 + max(-state.unheld_balance_e10 - self._unheld_free(state, posted), 0)
             declined = HoldDeclined(**fields, account=account, missing=amount_text(missing))
-            self._hold(posted.app, posted.id, "", declined)
+            self._of_hold(posted.app, posted.id, "", declined)
             return False
         if cover.lacking is not None:
             budget, lacks = cover.lacking
             full = HoldDeclined(**fields, account=account, missing=amount_text(lacks), budget=budget)
-            self._hold(posted.app, posted.id, "", full)
+            self._of_hold(posted.app, posted.id, "", full)
             return False
         expires_at = format_time(self.now_us + posted.expires_in_s * SECOND_US)
         placed = HoldPlaced(
             **fields, account=account, expires_at=expires_at, free=texts(drawn.free), budgets=cover.budgets
         )
-        self._hold(posted.app, posted.id, "", placed)
+        self._of_hold(posted.app, posted.id, "", placed)
         return True
 
     def _unheld_free(self, state: AccountState, use: PostedHold) -> int:
@@ -182,7 +197,7 @@ class Teller:
             id=hold.id, app=app, account=hold.account, amount=amount_text(amount), charge=charge,
             budget_spend=budget_spend,
         )  # fmt: skip
-        self._hold(app, hold.id, "/settle", data)
+        self._of_hold(app, hold.id, "/settle", data)
         self._answered()
         self.settle_due(hold.account)
         return charge
@@ -192,7 +207,9 @@ class Teller:
         self.settle_due(hold.account)
         app = hold.app or None
         if self.book.holds[hold.key].status == "open":
-            self._hold(app, hold.id, "/release", HoldReleased(id=hold.id, app=app, account=hold.account, reason=reason))
+            self._of_hold(
+                app, hold.id, "/release", HoldReleased(id=hold.id, app=app, account=hold.account, reason=reason)
+            )
             self._answered()
             self.settle_due(hold.account)
         else:

@@ -64,7 +64,7 @@ _HOLD_COLUMNS = """
     position          INTEGER NOT NULL,
     closed_position   INTEGER,
     settled_e10       INTEGER,
-    PRIMARY KEY (app, id)
+    PRIMARY KEY (id, app)
 """
 _STATE = (
     "account, owner, overdraft, apps, balance_e10, free_e10, spent_high, spent_e10, owed_high, owed_e10, tokens_high, "
@@ -146,7 +146,7 @@ def _grant(row: Any) -> Grant:  # noqa: ANN401 - a row
 
 def load_holds(db: apsw.Connection, book: Book, keys: Iterable[HoldKey], table: str = "holds") -> None:
     """Bring in holds by app and id."""
-    at = "h.app = k.value ->> 0 AND h.id = k.value ->> 1"
+    at = "h.id = k.value ->> 1 AND h.app = k.value ->> 0"
     _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN {table} h ON {at}", keys)
 
 
@@ -158,8 +158,7 @@ def any_linked(db: apsw.Connection) -> bool:
 def load_linked(db: apsw.Connection, book: Book, keys: Iterable[HoldKey]) -> None:
     """Bring in holds by app and the call that they are for."""
     if any_linked(db):
-        # The plus keeps the planner from the primary key, under which an app has all its holds.
-        on = "h.call_id = k.value ->> 1 AND +h.app = k.value ->> 0 AND h.call_id IS NOT NULL"
+        on = "h.call_id = k.value ->> 1 AND h.app = k.value ->> 0 AND h.call_id IS NOT NULL"
         _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN holds h ON {on}", keys)
 
 
@@ -322,7 +321,7 @@ def _hold_row(hold: HoldState) -> Row:
 
 PROJECTION = Projection(
     name="account_balances",
-    version=2,
+    version=3,
     tables=(
         Table(
             "account_balances", _BALANCE_COLUMNS, key="account", options="STRICT, WITHOUT ROWID",
@@ -338,9 +337,8 @@ PROJECTION = Projection(
             ),
         ),
         Table(
-            "holds", _HOLD_COLUMNS, key="app, id", options="STRICT, WITHOUT ROWID",
+            "holds", _HOLD_COLUMNS, key="id, app", options="STRICT, WITHOUT ROWID",
             indexes=(
-                ("holds_by_id", "(id)"),
                 ("holds_open", "(account, expires_at_us) WHERE status = 'open'"),
                 ("holds_due", "(expires_at_us) WHERE status = 'open'"),
                 ("holds_by_call", "(call_id, app) WHERE call_id IS NOT NULL"),
