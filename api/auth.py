@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request
 from litestar.types import Scope
@@ -24,6 +24,7 @@ READERS: frozenset[Role] = frozenset({"admin", "auditor", "dashboard", "app"})
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
+_HEADERS = "usage_ledger.headers"  # in a request's scope, once one was asked for
 KEY_PREFIX = "ulk"
 KEY_CHARS_MAX = 128
 KEY_PARTS = 3
@@ -45,8 +46,12 @@ def authenticate(find: Callable[[str], KeyRecord | None], header: bytes | None) 
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """A header's value, without building an object for all of them."""
-    return next((value for key, value in scope["headers"] if key == name), None)
+    """A header's value; of several the first."""
+    known = cast("dict[str, Any]", scope)
+    found: dict[bytes, bytes] | None = known.get(_HEADERS)
+    if found is None:
+        known[_HEADERS] = found = dict(reversed([*scope["headers"]]))
+    return found.get(name)
 
 
 def principal_of(request: Request[Any, Any, Any]) -> Principal:

@@ -27,6 +27,7 @@ from schema.model_call import ModelCallRecorded, RatingPolicy, RecordModelCall
 T = TypeVar("T", bound=Struct)
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+_PLAIN = JSON.encode()
 # A longer message could only repeat what the client sent.
 MESSAGE_CHARS_MAX = 500
 # An array with fewer commas is decoded without counting its items first.
@@ -69,6 +70,8 @@ class Arrival(Struct, frozen=True):
 
 def content_type(request: Request[Any, Any, Any], *allowed: str) -> str:
     """The body's media type, one of those allowed; raises UnsupportedMediaType."""
+    if header(request.scope, b"content-type") == _PLAIN and header(request.scope, b"content-encoding") is None:
+        return JSON  # as nearly all; every route takes it
     encoding = _word(request, b"content-encoding")
     if encoding not in {"", "identity"}:
         raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")
