@@ -118,7 +118,8 @@ def _step_together(
     try:
         with write(db):
             head = journal.head_position(db)
-            reached = [(projection, _step(db, engine, projection, head, read)) for projection in projections]
+            have = checkpoints(db)
+            reached = [(each, _step(db, engine, each, have[each.name], head=head, read=read)) for each in projections]
     except BaseException:
         engine.forget()
         raise
@@ -127,12 +128,16 @@ def _step_together(
     return [projection for projection, position in reached if position < head]
 
 
-def _step(db: apsw.Connection, engine: Engine, projection: Projection, head: int, read: ReadPage) -> int:
+def _step(  # noqa: PLR0913 - one of many in a transaction
+    db: apsw.Connection, engine: Engine, projection: Projection, have: Checkpoint, *, head: int, read: ReadPage
+) -> int:
     """Where the replacement is after its next events; at the head it is put in the live one's place."""
-    checkpoint = _shadow(db, engine, projection)
-    if checkpoint is None:
-        return head
-    position = checkpoint.shadow_position or 0
+    if have.shadow_version is None and have.version == projection.version:
+        return head  # another process has already put it in place
+    if have.shadow_version != projection.version:
+        engine.begin_shadow(projection)
+        have = checkpoints(db)[projection.name]
+    position = have.shadow_position or 0
     events = read(db, position, STEP_EVENTS_MAX)
     if events:
         engine.apply_shadow(projection, events)
@@ -140,14 +145,3 @@ def _step(db: apsw.Connection, engine: Engine, projection: Projection, head: int
     if position >= head:
         engine.swap(projection)
     return position
-
-
-def _shadow(db: apsw.Connection, engine: Engine, projection: Projection) -> Checkpoint | None:
-    """Where the replacement is, begun if need be; None where another process has already put it in place."""
-    checkpoint = checkpoints(db)[projection.name]
-    if checkpoint.shadow_version is None and checkpoint.version == projection.version:
-        return None
-    if checkpoint.shadow_version != projection.version:
-        engine.begin_shadow(projection)
-        checkpoint = checkpoints(db)[projection.name]
-    return checkpoint

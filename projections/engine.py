@@ -11,7 +11,7 @@ from msgspec import Struct
 import projections
 from projections.account_book import Book
 from projections.name import PROJECTION as NAMES_PROJECTION
-from projections.name import NameTable, names_for
+from projections.name import NameTable
 from projections.projection import SHADOW, Projection, Target
 from schema.entry import Recorded
 from schema.errors import Rebuilding
@@ -129,7 +129,8 @@ class Engine:
 
     def apply_shadow(self, projection: Projection, events: Sequence[Recorded]) -> None:
         """Apply the next events to the replacement."""
-        names = names_for(projection.name, SHADOW, self.names)
+        # A replacement of the names resolves by itself, from the file alone: another process may have begun it again.
+        names = NameTable(SHADOW, self.names) if projection.name == NAMES_PROJECTION.name else self.names
         position = events[-1].position
         if projection.concerns(self._kinds(events)):
             projection.apply(Target(self.db, names, SHADOW, self._peers(projection, position)), events)
@@ -159,4 +160,4 @@ class Engine:
             "shadow_version = NULL, shadow_position = NULL WHERE name = ?",
             (projection.name,),
         )
-        self.names.forget()
+        self.forget()

@@ -21,6 +21,7 @@ _TOP_BITS = 40  # 10^12, the greatest quantity, has 40
 _LANE_BITS = 64
 _SPARSE = 0x80
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_ONE = struct.Struct("<BHB")
 
 Histogram = int
 
@@ -71,12 +72,14 @@ def pack(histogram: Histogram) -> bytes:
 
 def pack_counts(counts: Mapping[int, int]) -> bytes:
     """The same of bins and how many values each has, which is nowhere less than 1."""
-    if not counts:
-        return pack(0)
-    low, high, width = min(counts), max(counts), _width(max(counts.values()))
-    if _fills(len(counts), high - low + 1, width):
-        return _dense(width, low, list(map(counts.get, range(low, high + 1), repeat(0))))
     bins = sorted(counts)
+    if len(bins) == 1 and counts[bins[0]] < 1 << 8:
+        return _ONE.pack(1, bins[0], counts[bins[0]])  # as nearly all are where calls are scattered
+    if not bins:
+        return pack(0)
+    low, lanes, width = bins[0], bins[-1] - bins[0] + 1, _width(max(counts.values()))
+    if _fills(len(bins), lanes, width):
+        return _dense(width, low, list(map(counts.get, range(low, low + lanes), repeat(0))))
     return _sparse(width, bins, map(counts.__getitem__, bins))
 
 

@@ -128,18 +128,17 @@ def _add(target: Target, place: tuple[int, int, int], cells: dict[Cell, Bins]) -
     """Add counts to the cells of a kind, bucket size and part; as many at once as memory is to hold."""
     table, (kind, size, part) = target.table("model_call_latencies"), place
     adding = ", ".join(f"{m} = excluded.{m}" for m in MEASURES)
+    # Where each dimension is in a cell that has a 0 at its end, for those that it is not kept apart by.
+    places = [KINDS[kind].index(d) + 1 if d in KINDS[kind] else -1 for d in DIMENSIONS]
     ordered = sorted(cells)
     for first in range(0, len(ordered), _CELLS_AT_ONCE):
         rows: list[tuple[int | bytes, ...]] = []
         some = ordered[first : first + _CELLS_AT_ONCE]
         stored = _stored(target.db, table, place, some)
         for cell in some:
-            named = dict(zip(KINDS[kind], cell[1:], strict=True))
-            key = (kind, size, cell[0] * size, *(named.get(dimension, 0) for dimension in DIMENSIONS), part)
-            if cell in stored:
-                rows.append((*key, *map(pack_sum, stored[cell], cells[cell])))
-            else:
-                rows.append((*key, *map(pack_counts, cells[cell])))
+            bins, had, padded = cells[cell], stored.get(cell), (*cell, 0)
+            packed = map(pack_counts, bins) if had is None else map(pack_sum, had, bins)
+            rows.append((kind, size, cell[0] * size, *[padded[place] for place in places], part, *packed))
         insert(target.db, f"INSERT INTO {table}", rows, f"ON CONFLICT DO UPDATE SET {adding}")
 
 

@@ -11,7 +11,7 @@ from operator import attrgetter
 import apsw
 
 from projections.bulk import insert
-from projections.projection import SHADOW, Projection, Table, Target
+from projections.projection import Projection, Table, Target
 from schema.correction import CHANGES, Counted, ModelCallChange, ModelCallCorrected
 from schema.entry import Recorded
 from schema.model_call import MODEL_CALL_EVENTS, ModelCall, ModelCallEvent, ModelCallRecorded, ModelCallStarted
@@ -35,36 +35,51 @@ def _absent() -> dict[Named, int]:
     return {"": ABSENT, None: ABSENT}
 
 
+class _Batch:
+    """The call events of the batch that is being applied, and their names: listed once for all tables."""
+
+    def __init__(self) -> None:
+        self.events: Sequence[Recorded] | None = None
+        self.calls: list[tuple[Recorded, CallEvent, tuple[Named, ...]]] = []
+        self.wanted: list[Named] = []
+
+    def take(self, events: Sequence[Recorded]) -> None:
+        """List what these have, unless that is what is listed."""
+        if events is self.events:
+            return
+        self.calls = [
+            (event, data, _names(data) if type(data) is ModelCallRecorded else names_of(data))
+            for event in events
+            if isinstance(data := event.data, CALL_EVENTS)
+        ]
+        # In order of first appearance, which is the order ids are given in.
+        self.wanted = list(dict.fromkeys(chain.from_iterable(names for _, _, names in self.calls)))
+        self.events = events
+
+
 class NameTable:
     """The ids of names, cached. Names are never removed, so what was committed stays true in every process."""
 
-    def __init__(self, suffix: str = "") -> None:
+    def __init__(self, suffix: str = "", beside: "NameTable | None" = None) -> None:
         self._table = "names" + suffix
         self._ids = _absent()
-        self._batch: Sequence[Recorded] | None = None
-        self._unnamed: list[tuple[Recorded, CallEvent, tuple[Named, ...]]] = []
+        self.batch = _Batch() if beside is None else beside.batch
+        self._named_of: Sequence[Recorded] | None = None
         self._named: list[NamedCall] = []
         self.wanted: list[Named] = []
 
     def calls(self, db: apsw.Connection, events: Sequence[Recorded]) -> list["NamedCall"]:
         """The call events of a batch with the ids of their names: looked up once for all projections."""
-        ids = self.of_batch(db, events)
-        if not self._named:
-            get = ids.__getitem__
-            self._named = [(event, data, tuple(map(get, names))) for event, data, names in self._unnamed]
+        if events is not self._named_of:
+            get = self.of_batch(db, events).__getitem__
+            self._named = [(event, data, tuple(map(get, names))) for event, data, names in self.batch.calls]
+            self._named_of = events
         return self._named
 
     def of_batch(self, db: apsw.Connection, events: Sequence[Recorded]) -> dict[Named, int]:
         """All known ids, among them those of a batch's names."""
-        if events is not self._batch:
-            self._batch, self._named = events, []
-            self._unnamed = [
-                (event, data, _names(data) if type(data) is ModelCallRecorded else names_of(data))
-                for event in events
-                if isinstance(data := event.data, CALL_EVENTS)
-            ]
-            # In order of first appearance, which is the order ids are given in.
-            self.wanted = list(dict.fromkeys(chain.from_iterable(names for _, _, names in self._unnamed)))
+        self.batch.take(events)
+        self.wanted = self.batch.wanted
         return self.load(db, self.wanted)
 
     def load(self, db: apsw.Connection, wanted: Sequence[Named]) -> dict[Named, int]:
@@ -81,7 +96,7 @@ class NameTable:
     def forget(self) -> None:
         """Drop the cache: after a roll-back it may hold ids that were never committed."""
         self._ids = _absent()
-        self._batch, self._unnamed, self._named = None, [], []
+        self._named_of, self._named = None, []
 
 
 def status_of(data: ModelCallEvent | ModelCallCorrected) -> str:
@@ -127,8 +142,3 @@ PROJECTION = Projection(
     apply=_apply,
     blocking=True,
 )
-
-
-def names_for(projection: str, suffix: str, live: NameTable) -> NameTable:
-    """A replacement of the names table resolves by itself; everything else by the live one."""
-    return NameTable(suffix) if projection == PROJECTION.name and suffix == SHADOW else live
