@@ -81,7 +81,12 @@ ROLLUPS = (
     _rollup(9, DAY_US, "user_id", "app"),
     _rollup(8, QUARTER_US, "user_id", *_CELL),
 )
-BY_CELL, BY_USER = ROLLUPS[:-2], ROLLUPS[-2:]
+BY_CELL, BY_USER = ROLLUPS[-4:-2], ROLLUPS[-2:]
+_BY_CODE = {rollup.code: rollup for rollup in ROLLUPS}
+# Which roll-ups are made of the rows of one that has their dimensions; the rest, of the cells themselves.
+_MADE_OF = {
+    code: tuple(_BY_CODE[each] for each in made) for code, made in {2: (2, 3, 0, 1), 4: (4, 5), 10: (10, 11)}.items()
+}
 SCATTERED = frozenset(_CELL)
 
 
@@ -103,7 +108,7 @@ _COLUMNS = "\n".join(
     ]
 )
 DELTAS = "model_call_stat_deltas"
-_CELLS = "call_cells"
+_CELLS, _GROUPS = "call_cells", "call_groups"
 _SUMMED = ("started_at_us", "part", "correction", *DIMENSIONS, *MEASURES)
 _DELTA_COLUMNS = ("position", "sign", *_SUMMED)
 _NOTHING = (0, 0, *NO_USAGE, 0, 0, 0)  # all measures but money
@@ -169,14 +174,21 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
 def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
     """Fold what lies after one position and up to another into the cells.
 
-    Users are summed out once; what remains are few cells, from which every roll-up without users is made.
+    Users are summed out once; what remains are few cells, from which every roll-up without users is made: of those that
+    have few rows, one first and the others of that.
     """
     db = target.db
-    db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {_CELLS} ({', '.join(f'{c} INTEGER' for c in _SUMMED)})")
+    for table in (_CELLS, _GROUPS):
+        db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} ({', '.join(f'{c} INTEGER' for c in _SUMMED)})")
     db.execute(f"DELETE FROM temp.{_CELLS}")
     for source in _sources(target):
-        db.execute(_sum_out_users(source), stretch)
+        db.execute(_summed(_CELLS, source, SCATTERED), stretch)
     used = _used(db)
+    for code, rollups in _MADE_OF.items():
+        db.execute(f"DELETE FROM temp.{_GROUPS}")
+        db.execute(_summed(_GROUPS, f"temp.{_CELLS}", _BY_CODE[code].dimensions))
+        for rollup in rollups:
+            db.execute(_upsert(target.suffix, rollup, f"temp.{_GROUPS}", used))
     for rollup in BY_CELL:
         db.execute(_upsert(target.suffix, rollup, f"temp.{_CELLS}", used))
     *calls, deltas = _sources(target)
@@ -194,13 +206,14 @@ def _used(db: apsw.Connection) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def _sum_out_users(source: str) -> str:
-    kept = [dimension for dimension in DIMENSIONS if dimension != "user_id"]
+def _summed(table: str, source: str, dimensions: frozenset[str]) -> str:
+    """Rows of a source added up by quarter of an hour and these dimensions, into a temporary table."""
+    shown = [dimension if dimension in dimensions else "0" for dimension in DIMENSIONS]
     quarter = f"started_at_us / {QUARTER_US} * {QUARTER_US}"
     return (
-        f"INSERT INTO temp.{_CELLS} (started_at_us, part, correction, {', '.join([*kept, *MEASURES])}) "
-        f"SELECT {quarter}, part, correction, {', '.join([*kept, *(f'sum({m})' for m in MEASURES)])} "
-        f"FROM {source} GROUP BY {', '.join(kept)}, 1, 2, 3"
+        f"INSERT INTO temp.{table} ({', '.join(_SUMMED)}) "
+        f"SELECT {quarter}, part, correction, {', '.join([*shown, *(f'sum({m})' for m in MEASURES)])} "
+        f"FROM {source} GROUP BY {', '.join([*(d for d in DIMENSIONS if d in dimensions), '1', '2', '3'])}"
     )
 
 
