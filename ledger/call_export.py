@@ -6,9 +6,7 @@ from typing import Any
 import apsw
 from msgspec import Struct
 
-from ledger import journal
 from ledger.reads import calls_page
-from projections.model_call_list import TIME_MAX_US
 from schema.call_export import SUMMED, Layout, Row
 from schema.model_call_query import CallFilter
 from schema.model_call_view import UsageView, view
@@ -26,11 +24,6 @@ class ExportPage(Struct, frozen=True):
     rows: int
     sums: tuple[int, ...]
     next_cursor: str | None
-
-
-def head_position(db: apsw.Connection) -> int:
-    """Where an export that begins now stands."""
-    return min(journal.head_position(db), TIME_MAX_US)
 
 
 def export_page(  # noqa: PLR0913 - what is exported, and as what

@@ -17,8 +17,8 @@ from api.own_view import own_view
 from api.respond import Answer, json
 from api.services import services_of
 from ledger import reads
-from ledger.call_export import head_position
 from ledger.csv_text import csv_text
+from ledger.journal import head_position
 from schema.call_export import CALLS, ExportManifest, Layout
 from schema.model_call_query import StatBucket, StatQuery, StatTotals
 

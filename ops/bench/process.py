@@ -22,7 +22,6 @@ class Service(Struct):
     host: str
     port: int
     key: str
-    pid: int
 
     def metric(self, name: str) -> int:
         """A counter or gauge, by its full name."""
@@ -37,25 +36,25 @@ def ledger_service(data_dir: Path, prepare: Callable[[Path], None] | None = None
     init = subprocess.run([*CLI, "init", "--data-dir", str(data_dir)], check=True, capture_output=True, text=True)
     if prepare is not None:
         prepare(data_dir)
-    port = free_port()
+    port = _free_port()
     command = [*CLI, "serve", "--data-dir", str(data_dir), "--port", str(port)]
-    with _process(command, f"http://127.0.0.1:{port}/health/ready") as pid:
-        yield Service("127.0.0.1", port, init.stdout.strip(), pid)
+    with _process(command, f"http://127.0.0.1:{port}/health/ready"):
+        yield Service("127.0.0.1", port, init.stdout.strip())
 
 
 @contextmanager
 def noop_service() -> Generator[Service]:
     """The no-op route."""
-    port = free_port()
+    port = _free_port()
     command = [
         sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", str(port), "--no-ws",
         "--http", "1", "--log-level", "error", "ops.bench.noop:create_app",
     ]  # fmt: skip
-    with _process(command, f"http://127.0.0.1:{port}/") as pid:
-        yield Service("127.0.0.1", port, "none", pid)
+    with _process(command, f"http://127.0.0.1:{port}/"):
+        yield Service("127.0.0.1", port, "none")
 
 
-def free_port() -> int:
+def _free_port() -> int:
     """A port that nobody has just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -64,17 +63,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], url: str) -> Generator[int]:
+def _process(command: list[str], url: str) -> Generator[None]:
     process = subprocess.Popen(command, env={**os.environ, "USAGE_LEDGER_LOG_LEVEL": "warning"})
     try:
-        _wait(process, url)
-        yield process.pid
+        _wait(process, command, url)
+        yield
     finally:
         process.terminate()
         process.wait(timeout=60)
 
 
-def _wait(process: "subprocess.Popen[bytes]", url: str) -> None:
+def _wait(process: "subprocess.Popen[bytes]", command: list[str], url: str) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -83,10 +82,5 @@ def _wait(process: "subprocess.Popen[bytes]", url: str) -> None:
             time.sleep(0.05)
         else:
             return
-    message = f"the service did not start: {' '.join(command_of(process))}"
+    message = f"the service did not start: {' '.join(command)}"
     raise RuntimeError(message)
-
-
-def command_of(process: "subprocess.Popen[bytes]") -> list[str]:
-    """What was started."""
-    return [str(part) for part in process.args] if isinstance(process.args, list) else [str(process.args)]

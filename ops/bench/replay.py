@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import msgspec
-
 from ledger.database import open_reader, open_writer
 from ledger.rebuild import rebuild_together
 from ops.bench import floor, load
@@ -15,7 +13,6 @@ from schema.event import decode
 from schema.model_call import ModelCallRecorded
 
 PAGE_EVENTS = 1_000
-_items = msgspec.json.Decoder(dict[str, object])
 
 
 def http_events_per_s(service: Service, events: int) -> float:
