@@ -39,7 +39,7 @@ from schema.model_call import (
     Rating,
 )
 from schema.model_call_query import Dimension
-from schema.money import COST_DECIMALS
+from schema.money import CREDIT_E10
 from schema.times import DAY_US, QUARTER_US, parse_time
 
 PART_BITS = 22
@@ -83,11 +83,12 @@ ROLLUPS = (
 )
 BY_CELL, BY_USER = ROLLUPS[-4:-2], ROLLUPS[-2:]
 _BY_CODE = {rollup.code: rollup for rollup in ROLLUPS}
-# Which roll-ups are made of the rows of one that has their dimensions; the rest, of the cells themselves.
+# Roll-ups with few rows: the calls are added up once as the first one keeps them, and all of them are made of that.
+# Those of BY_CELL are made of cells with all dimensions but users; those of BY_USER of the calls themselves.
 _MADE_OF = {
     code: tuple(_BY_CODE[each] for each in made) for code, made in {2: (2, 3, 0, 1), 4: (4, 5), 10: (10, 11)}.items()
 }
-SCATTERED = frozenset(_CELL)
+_WITHOUT_USERS = frozenset(_CELL)
 
 
 def narrowest(rollups: Sequence[Rollup], bucket_us: int, wanted: frozenset[str]) -> Rollup | None:
@@ -113,7 +114,6 @@ _SUMMED = ("started_at_us", "part", "correction", *DIMENSIONS, *MEASURES)
 _DELTA_COLUMNS = ("position", "sign", *_SUMMED)
 _NOTHING = (0, 0, *NO_USAGE, 0, 0, 0)  # all measures but money
 _TIMED_OUT = (1, 0, *NO_USAGE, 0, 0, 0, 0, 0, 0, 0, 1)  # one call without a price
-_CREDIT_E10 = 10**COST_DECIMALS
 # The measures as a row of `model_calls` has them, where they are no column of their own.
 FROM_CALLS = {
     "calls": "1",
@@ -121,10 +121,10 @@ FROM_CALLS = {
     "duration_ms_sum": "coalesce(duration_ms, 0)",
     "ttfb_ms_sum": "coalesce(ttfb_ms, 0)",
     "ttfb_calls": "(ttfb_ms IS NOT NULL)",
-    "cost_credits": f"(coalesce(cost_e10, 0) / {_CREDIT_E10})",
-    "cost_rest_e10": f"(coalesce(cost_e10, 0) % {_CREDIT_E10})",
-    "vendor_cost_credits": f"(coalesce(vendor_cost_e10, 0) / {_CREDIT_E10})",
-    "vendor_cost_rest_e10": f"(coalesce(vendor_cost_e10, 0) % {_CREDIT_E10})",
+    "cost_credits": f"(coalesce(cost_e10, 0) / {CREDIT_E10})",
+    "cost_rest_e10": f"(coalesce(cost_e10, 0) % {CREDIT_E10})",
+    "vendor_cost_credits": f"(coalesce(vendor_cost_e10, 0) / {CREDIT_E10})",
+    "vendor_cost_rest_e10": f"(coalesce(vendor_cost_e10, 0) % {CREDIT_E10})",
     "unpriced_calls": "(cost_e10 IS NULL)",
 }
 # Rows of calls that came whole, as they came: a started call's latest event is never its first once it has ended.
@@ -174,15 +174,15 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
 def _fold_tail(target: Target, stretch: tuple[int, int]) -> None:
     """Fold what lies after one position and up to another into the cells.
 
-    Users are summed out once; what remains are few cells, from which every roll-up without users is made: of those that
-    have few rows, one first and the others of that.
+    Users are summed out once; what remains are few cells, from which every roll-up without users is made: those that
+    have few rows by way of one of them.
     """
     db = target.db
     for table in (_CELLS, _GROUPS):
         db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {table} ({', '.join(f'{c} INTEGER' for c in _SUMMED)})")
     db.execute(f"DELETE FROM temp.{_CELLS}")
     for source in _sources(target):
-        db.execute(_summed(_CELLS, source, SCATTERED), stretch)
+        db.execute(_summed(_CELLS, source, _WITHOUT_USERS), stretch)
     used = _used(db)
     for code, rollups in _MADE_OF.items():
         db.execute(f"DELETE FROM temp.{_GROUPS}")
@@ -227,7 +227,7 @@ def _upsert(suffix: str, rollup: Rollup, source: str, used: tuple[str, ...]) -> 
     bucket = f"started_at_us / {rollup.bucket_us} * {rollup.bucket_us}"
     kept = [dimension for dimension in DIMENSIONS if dimension in rollup.dimensions]
     keys = ", ".join(dimension if dimension in kept else "0" for dimension in DIMENSIONS)
-    many = rollup.dimensions < SCATTERED
+    many = rollup.dimensions < _WITHOUT_USERS
     sums = ", ".join(f"sum({measure})" if many else measure for measure in used)
     grouped = f"GROUP BY {', '.join([*kept, '2', 'part', 'correction'])}" if many else ""
     return (
@@ -265,7 +265,7 @@ def _measures(data: ModelCallFinished | ModelCallCorrected | Counted) -> tuple[i
 def _money(rating: Rating | None) -> tuple[int, ...]:
     """Credits and rest of cost and of vendor cost, and whether the call has no price."""
     cost_e10, _, vendor_e10 = costs(rating)
-    return (*divmod(cost_e10 or 0, _CREDIT_E10), *divmod(vendor_e10 or 0, _CREDIT_E10), int(cost_e10 is None))
+    return (*divmod(cost_e10 or 0, CREDIT_E10), *divmod(vendor_e10 or 0, CREDIT_E10), int(cost_e10 is None))
 
 
 def _taken_back(target: Target, position: int, timed_out: ModelCallTimedOut) -> tuple[int, ...]:

@@ -18,10 +18,8 @@ from projections.model_call_stat_rows import StatSource, extent, whole_days
 from projections.model_call_stat_top import CELLS_MAX, NOTHING, OTHERS, Cell, Found, Sums, found_of
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Dimension, Percentiles, StatBucket, StatQuery, Stats, StatTotals
-from schema.money import COST_DECIMALS, SECONDS_DECIMALS, format_scaled
+from schema.money import COST_DECIMALS, CREDIT_E10, SECONDS_DECIMALS, format_scaled
 from schema.times import format_time
-
-_CREDIT_E10 = 10**COST_DECIMALS
 
 
 class _Answer(Struct):
@@ -132,8 +130,8 @@ def _fill(cells: dict[Cell, Sums], buckets_: int, groups: Sequence[tuple[int, ..
 def _fields(sums: Sums) -> dict[str, Any]:
     """The fields of sums."""
     fields: dict[str, Any] = dict(zip(MEASURES, sums, strict=True))
-    cost_e10 = fields.pop("cost_credits") * _CREDIT_E10 + fields.pop("cost_rest_e10")
-    vendor_e10 = fields.pop("vendor_cost_credits") * _CREDIT_E10 + fields.pop("vendor_cost_rest_e10")
+    cost_e10 = fields.pop("cost_credits") * CREDIT_E10 + fields.pop("cost_rest_e10")
+    vendor_e10 = fields.pop("vendor_cost_credits") * CREDIT_E10 + fields.pop("vendor_cost_rest_e10")
     seconds_e6 = fields.pop("seconds_e6")
     return {
         **fields,

@@ -13,7 +13,7 @@ from projections.model_call_stat import MEASURES
 from projections.model_call_stat_rows import SPLIT, StatSource
 from schema.errors import FieldError, InvalidInput
 from schema.model_call_query import Ranking, StatQuery
-from schema.money import COST_DECIMALS
+from schema.money import CREDIT_E10
 
 CELLS_MAX = 100_000
 GROUPS_MAX = 1_000_000
@@ -23,8 +23,6 @@ Cell = tuple[int, Group]
 Sums = list[int]  # the measures
 OTHERS: Group = (-1,)  # the group of the remainder: no name has this id
 NOTHING = (0,) * len(MEASURES)
-
-_CREDIT_E10 = 10**COST_DECIMALS
 
 
 class Found(Struct):
@@ -124,8 +122,8 @@ def _digits(by: Ranking) -> tuple[str, str, str]:
         a, b, c = f"sum({credits_} / {SPLIT})", f"sum({credits_} % {SPLIT})", f"sum({rest})"
     else:
         a, b, c = f"sum({by} / {SPLIT})", f"sum({by} % {SPLIT})", "0"
-    b = f"({b} + {_floor(c, _CREDIT_E10)})"
-    return f"({a} + {_floor(b, SPLIT)})", _rest(b, SPLIT), _rest(c, _CREDIT_E10)
+    b = f"({b} + {_floor(c, CREDIT_E10)})"
+    return f"({a} + {_floor(b, SPLIT)})", _rest(b, SPLIT), _rest(c, CREDIT_E10)
 
 
 def _rest(value: str, base: int) -> str:

@@ -2,6 +2,7 @@
 
 SECONDS_DECIMALS = 6
 COST_DECIMALS = 10  # amounts are integers of 1e-10 credits
+CREDIT_E10 = 10**COST_DECIMALS
 RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
 ZERO = "0"  # one object: a default is left out of an entry by identity
