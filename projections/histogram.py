@@ -19,9 +19,9 @@ _EXACT_BITS = 7  # values of so many bits are their own bin
 _SUB = 64  # bins of a power of two
 _TOP_BITS = 40  # 10^12, the greatest quantity, has 40
 _LANE_BITS = 64
-_SPARSE = 0x80
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
-_ONE = struct.Struct("<BHB")
+_SPARSE = 0x80  # the bit of a width whose counts have their bins' numbers before them
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # by width in bytes
+_ONE_BIN = struct.Struct("<BHB")  # the dense form of one small count: width, bin, count
 
 Histogram = int
 
@@ -43,7 +43,7 @@ def middle(bin_: int) -> int:
 
 
 def of_counts(counts: Mapping[int, int]) -> Histogram:
-    """The histogram of bins and how many values each has, which is nowhere less than 0."""
+    """The histogram of bins and how many values each has, which is at least 0."""
     if not counts:
         return 0
     low, high = min(counts), max(counts)
@@ -71,10 +71,10 @@ def pack(histogram: Histogram) -> bytes:
 
 
 def pack_counts(counts: Mapping[int, int]) -> bytes:
-    """The same of bins and how many values each has, which is nowhere less than 1."""
+    """The same of bins and how many values each has, which is at least 1."""
     bins = sorted(counts)
     if len(bins) == 1 and counts[bins[0]] < 1 << 8:
-        return _ONE.pack(1, bins[0], counts[bins[0]])  # as nearly all are where calls are scattered
+        return _ONE_BIN.pack(1, bins[0], counts[bins[0]])  # as nearly all are where calls are scattered
     if not bins:
         return pack(0)
     low, lanes, width = bins[0], bins[-1] - bins[0] + 1, _width(max(counts.values()))
@@ -121,15 +121,12 @@ def unpack(stored: bytes) -> Histogram:
     """The histogram that was packed."""
     if stored[0] & _SPARSE:
         return of_counts(_held(stored))
-    width = stored[0]
-    code = _CODES[width]
-    (low,) = struct.unpack_from("<H", stored, 1)
-    lanes = memoryview(stored)[3:]
-    count = len(lanes) // width
-    if width == _LANE_BITS // 8:
-        return int.from_bytes(lanes, "little") << (_LANE_BITS * low)
-    wide = struct.pack(f"<{count}Q", *struct.unpack(f"<{count}{code}", lanes))
-    return int.from_bytes(wide, "little") << (_LANE_BITS * low)
+    width, low = struct.unpack_from("<BH", stored)
+    lanes = stored[3:]
+    if width != _LANE_BITS // 8:
+        count = len(lanes) // width
+        lanes = struct.pack(f"<{count}Q", *struct.unpack(f"<{count}{_CODES[width]}", lanes))
+    return int.from_bytes(lanes, "little") << (_LANE_BITS * low)
 
 
 def _lanes(histogram: Histogram) -> tuple[int, tuple[int, ...]]:

@@ -39,8 +39,8 @@ Bins = tuple[dict[int, int], dict[int, int]]  # of each measure how many values 
 Cell = tuple[int, ...]  # a quarter of an hour or a day, counted from 1970, and names
 Column = tuple[int | None, ...]
 
-_STRETCHES = 8
-_QUARTERS = DAY_US // QUARTER_US
+_STRETCHES = 8  # of statistics, that are folded at once
+_QUARTERS = DAY_US // QUARTER_US  # in a day
 _CELLS_AT_ONCE = 1_000
 _COLUMNS = ("started_at_us", *DIMENSIONS, *MEASURES)
 _DELTA_COLUMNS = ("position", "part", *_COLUMNS)
@@ -115,7 +115,7 @@ def _cells(found: dict[str, Column]) -> Iterator[tuple[int, int, dict[Cell, Bins
 
 
 def _joined(cells: dict[Cell, Bins], of: Callable[[Cell], Cell]) -> dict[Cell, Bins]:
-    """The cells that others are part of."""
+    """The cells that these are part of, added up."""
     joined: defaultdict[Cell, Bins] = defaultdict(lambda: ({}, {}))
     for cell, bins in cells.items():
         for total, counts in zip(joined[of(cell)], bins, strict=True):
@@ -125,11 +125,11 @@ def _joined(cells: dict[Cell, Bins], of: Callable[[Cell], Cell]) -> dict[Cell, B
 
 
 def _add(target: Target, place: tuple[int, int, int], cells: dict[Cell, Bins]) -> None:
-    """Add counts to the cells of a kind, bucket size and part; as many at once as memory is to hold."""
+    """Add counts to the cells of a kind, bucket size and part; at most so many are read and written at once."""
     table, (kind, size, part) = target.table("model_call_latencies"), place
     adding = ", ".join(f"{m} = excluded.{m}" for m in MEASURES)
-    # Where each dimension is in a cell that has a 0 at its end, for those that it is not kept apart by.
-    places = [KINDS[kind].index(d) + 1 if d in KINDS[kind] else -1 for d in DIMENSIONS]
+    # Where a cell with a 0 put at its end has each dimension: the 0 is of those that this kind does not keep apart.
+    indices = [KINDS[kind].index(d) + 1 if d in KINDS[kind] else -1 for d in DIMENSIONS]
     ordered = sorted(cells)
     for first in range(0, len(ordered), _CELLS_AT_ONCE):
         rows: list[tuple[int | bytes, ...]] = []
@@ -138,14 +138,14 @@ def _add(target: Target, place: tuple[int, int, int], cells: dict[Cell, Bins]) -
         for cell in some:
             bins, had, padded = cells[cell], stored.get(cell), (*cell, 0)
             packed = map(pack_counts, bins) if had is None else map(pack_sum, had, bins)
-            rows.append((kind, size, cell[0] * size, *[padded[place] for place in places], part, *packed))
+            rows.append((kind, size, cell[0] * size, *[padded[index] for index in indices], part, *packed))
         insert(target.db, f"INSERT INTO {table}", rows, f"ON CONFLICT DO UPDATE SET {adding}")
 
 
 def _stored(
     db: apsw.Connection, table: str, place: tuple[int, int, int], cells: Sequence[Cell]
 ) -> dict[Cell, tuple[bytes, bytes]]:
-    """What is stored of these cells."""
+    """The packed histograms of those of these cells that there are already."""
     kind, size, part = place
     keys = {name: f"k.value ->> {n}" for n, name in enumerate(KINDS[kind], start=1)}
     named = " AND ".join(f"{dimension} = {keys.get(dimension, 0)}" for dimension in DIMENSIONS)
