@@ -17,8 +17,11 @@ from schema.ids import subject_keys
 PAGE_EVENTS_MAX = 1_000
 PAGE_BYTES_MAX = 8 * 1024 * 1024
 SCAN_EVENTS_MAX = 50_000
-RANGE_IDS_MAX = 2  # ids that are read for each one that is looked up, before each is sought
+RANGE_IDS_MAX = 2  # ids of a range that are read for each one looked up; where there are more, each is sought
 _COLUMNS = ("position", "source", "id", "type", "subject", "time", "entry", "leaf_hash")
+# A thing's first event, and those whose ids are `<id>/<verb>`: "0" follows "/". Beside it positions have a plus, which
+# keeps the planner from going along them through all events that follow.
+_OF_A_THING = "source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0')"
 
 
 class Head(Struct):
@@ -73,8 +76,8 @@ def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries:
 def lookup(db: apsw.Connection, keys: Sequence[tuple[str, str]]) -> Iterator[Recorded]:
     """The events with these (source, id); the cost is that of the keys, however long the history is.
 
-    Ids that grow with time have few others between them: reading what is there takes one seek, and nearly always finds
-    nothing. Only where it is more than that, each key is sought.
+    Ids that grow with time have few others between them: reading all from the least to the greatest takes one seek, and
+    nearly always finds nothing. Keys that are not there are done with; where there is too much to read, each is sought.
     """
     if not keys:
         return
@@ -137,7 +140,7 @@ def _subject_page(db: apsw.Connection, after: int, limit: int, type_: str | None
     if keys is None:
         return Page([], after)
     query = (
-        "SELECT position, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
+        f"SELECT position, entry FROM events WHERE {_OF_A_THING} "
         "AND +position > ?3 AND (?4 IS NULL OR type = ?4) AND subject = ?5 ORDER BY +position LIMIT ?6"
     )
     lines = _take(db.execute(query, (*keys, after, type_, subject, limit)))
@@ -163,10 +166,8 @@ def events_of(
     db: apsw.Connection, source: str, id_: str, since: int = 0, limit: int = PAGE_EVENTS_MAX
 ) -> list[Recorded]:
     """The events of one thing from a position on, in order: its first has the thing's id, later ones `<id>/<verb>`."""
-    # The pluses keep the planner from the positions, of which it would read all that follow.
     query = (
-        "SELECT position, type, entry FROM events WHERE source = ?1 AND (id = ?2 OR id > ?2 || '/' AND id < ?2 || '0') "
-        "AND +position >= ?3 ORDER BY +position LIMIT ?4"
+        f"SELECT position, type, entry FROM events WHERE {_OF_A_THING} AND +position >= ?3 ORDER BY +position LIMIT ?4"
     )
     return [decode(*row) for row in db.execute(query, (source, id_, since, limit))]
 

@@ -114,7 +114,7 @@ def _begun(events: list[Recorded]) -> list[Recorded]:
 
 
 def _sources(db: apsw.Connection, id_: str) -> list[str]:
-    """Of calls; an id is the same in few apps."""
+    """Those of calls of this id, which is the same in few apps."""
     return [source for source in journal.sources_of(db, id_, APPS_MAX) if source.endswith(f"/{NOUN}")]
 
 

@@ -2,7 +2,7 @@
 
 A source is `/apps/<app>/<noun>` or `/ledger/<noun>`; an event's id is the client's id, later events of the same thing
 are `<id>/<verb>`. A subject is `<noun>/<app>/<id>` or `<noun>/<id>`: the one can be computed from the other, so the
-unique index on (source, id) also finds all events of a subject.
+unique index on (id, source) also finds all events of a subject.
 """
 
 from typing import Annotated
