@@ -61,7 +61,7 @@ class Export:
             return self.csv()
         return parquet.written(self.layout, self.pages(lambda rows: rows))
 
-    async def text(self) -> AsyncGenerator[bytes, None]:
+    async def counted(self) -> AsyncGenerator[bytes, None]:
         """The file. The first item is empty: with it the export is counted, until it ends or is let go."""
         services, content = self.services, self.content()
         services.exports += 1
@@ -78,7 +78,7 @@ class Export:
         if self.services.exports >= EXPORTS_AT_ONCE_MAX:
             message = f"{self.services.exports} exports are on their way, the limit"
             raise Overloaded(message, retry_after_s=RETRY_AFTER_S)
-        stream = self.text()
+        stream = self.counted()
         await anext(stream)
         return stream
 

@@ -50,7 +50,7 @@ class Teller:
         self.now_us = now_us
         self.actor = actor
         self.events: list[NewEvent] = []
-        self.answer = -1
+        self.answer = -1  # which event the caller is told of; by default the last
         self._account = account
         self._book = book
         self._folded = 0
@@ -134,7 +134,7 @@ class Teller:
             self._of_account(account, f"{account}/collect/{sequence}", data)
 
     def credit(self, account: str, posted: PostedCredit) -> None:
-        """Put credit in; a negative adjustment takes only what is there. Raises LimitReached."""
+        """Put credit in; a negative adjustment of more than is there is declined. Raises LimitReached."""
         state = self.settle_due(account)
         amount = amount_e10(posted.amount)
         fields = msgspec.structs.asdict(posted)
@@ -229,7 +229,7 @@ class Teller:
         return draw(state, grants, amount, overdraft=state.overdraft == "unheld")
 
     def charge(self, account: str, drawn: Drawn, tokens: int = 0) -> Charge:
-        """A charge as an event has it. Nothing is folded yet."""
+        """A charge as an event has it; the account is as it was until that event is added."""
         return charge_of(self.book.accounts[account], drawn, tokens)
 
 

@@ -63,7 +63,7 @@ def buckets(from_us: int, to_us: int, granularity: Granularity, tz: ZoneInfo) ->
 
 
 def widened(low_us: int, high_us: int, granularity: Granularity, tz: ZoneInfo) -> Range:
-    """The range made up of whole days or months of the zone; a total stays as it is."""
+    """The range made up of whole days of the zone, for hours too, or of whole months; a total stays as it is."""
     if granularity == "total":
         return low_us, high_us
     first = _local(low_us, tz).date()

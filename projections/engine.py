@@ -108,7 +108,7 @@ class Engine:
         return self._found_kinds
 
     def forget(self) -> None:
-        """Call after every roll-back."""
+        """Drop what is cached of the file; call after every roll-back."""
         self.names.forget()
 
     def catch_up(self, projection: Projection, events: Sequence[Recorded]) -> None:
@@ -139,7 +139,7 @@ class Engine:
     def _peers(self, projection: Projection, position: int) -> str:
         """The suffix of what a replacement needs: also the replacements, once they are this far."""
         have = checkpoints(self.db)
-        # Names are resolved by their table, which finds the right one by itself.
+        # Not names: their ids are those of the live table, which any rebuild of it gives again.
         needed = [have[need] for need in projection.needs if need != NAMES_PROJECTION.name]
         beside = [
             c.shadow_version == registry()[c.name].version and (c.shadow_position or 0) >= position for c in needed

@@ -287,7 +287,7 @@ def stretched(db: apsw.Connection, ranges: list[Range]) -> list[Range]:
 
 
 def extent(call_filter: CallFilter, granularity: Granularity, tz: ZoneInfo, days: Callable[[], Range]) -> Range:
-    """The asked range; an open end is that of the whole bucket where the data ends, whose whole UTC days `days` has."""
+    """The asked range; an open end is that of the whole days or months of the zone where `days`, of UTC, have data."""
     from_us, to_us = call_filter.from_us, call_filter.to_us
     if from_us is not None and to_us is not None:
         return from_us, to_us

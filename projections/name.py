@@ -36,7 +36,7 @@ def _absent() -> dict[Named, int]:
 
 
 class _Batch:
-    """The call events of the batch that is being applied, and their names: listed once for all tables."""
+    """The call events of the batch that is being applied, and their names: listed once for every table of names."""
 
     def __init__(self) -> None:
         self.events: Sequence[Recorded] | None = None
@@ -94,7 +94,7 @@ class NameTable:
         return ids
 
     def forget(self) -> None:
-        """Drop the cache: after a roll-back it may hold ids that were never committed."""
+        """Drop the cache: after a roll-back it may hold ids that were never committed, after a swap those of before."""
         self._ids = _absent()
         self._named_of, self._named = None, []
 
