@@ -28,7 +28,7 @@ def build_ledger(
     *,
     span_us: int,
     shape: Shape = Shape(),  # noqa: B008 - frozen
-    told: Callable[[int], object] = int,
+    told: Callable[[int], object] = int,  # which does nothing with it
 ) -> None:
     """A ledger of `calls` calls spread evenly over `span_us`; `told` hears how many more are in, a group at a time."""
     db = open_writer(path)

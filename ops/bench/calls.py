@@ -1,4 +1,4 @@
-"""The calls that benchmarks write: 20 apps, 30 models, 5,000 users in random order, one every 20 ms; seeded.
+"""The calls that benchmarks write: by default 20 apps, 30 models, 5,000 users in random order, one in 20 ms; seeded.
 
 A user belongs to one app and uses three models, as people do. `scattered` draws app and model anew for each call: the
 worst case for statistics by user, because then nearly every call is a cell of its own.

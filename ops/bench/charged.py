@@ -1,6 +1,6 @@
 """What charging costs: the same rated calls posted to a ledger with accounts and to one without, in turn.
 
-And holds one by one, against a route that does nothing.
+Holds are posted one by one, against a route that does nothing but decode a call.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -13,7 +13,7 @@ BODY = b'{"provider": "openai"}'
 
 
 class LeaseResult(Struct):
-    """Leases beside no-ops, and how many events they made: none."""
+    """Leases beside no-ops, and how many events they made, which is to be none."""
 
     run: SingleResult
     events: int

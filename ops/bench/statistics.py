@@ -68,7 +68,7 @@ def steps_of(db: apsw.Connection, read: Callable[[], object]) -> int:
 
 
 def _scan_ms(db: apsw.Connection, group: tuple[Dimension, ...]) -> float:
-    """The previous way: add up the calls."""
+    """Without roll-ups: adding up the calls."""
     keys = ", ".join([f"started_at_us / {DAY_US}", *group])
     start = time.perf_counter()
     db.execute(
