@@ -7,6 +7,7 @@ RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
 ZERO = "0"  # one object: a default is left out of an entry by identity
 WRITTEN_MAX = 32_768  # several groups' worth, so that few are forgotten before they are read
+_CREDIT_E10 = 10**COST_DECIMALS
 _written: dict[str, int] = {}
 
 
@@ -40,9 +41,12 @@ def format_scaled(amount: int, decimals: int) -> str:
 
 def amount_text(amount_e10: int) -> str:
     """An amount of 1e-10 credits as a decimal string."""
-    if not amount_e10:
+    if 0 < amount_e10 < _CREDIT_E10:  # as what nearly every call costs
+        text = "0." + str(amount_e10).zfill(COST_DECIMALS).rstrip("0")
+    elif amount_e10:
+        text = format_scaled(amount_e10, COST_DECIMALS)
+    else:
         return ZERO
-    text = format_scaled(amount_e10, COST_DECIMALS)
     if len(_written) >= WRITTEN_MAX:
         _written.clear()
     _written[text] = amount_e10  # a call's amounts are written into its event and, a moment later, read into its row

@@ -65,6 +65,14 @@ def test_an_amount_reads_back_as_it_was_written(amount: int) -> None:
     assert amount_e10(text) == parse_scaled(text, 10) == amount
 
 
+@pytest.mark.parametrize(
+    "amount", [0, 1, -1, 10, 10**9, 10**10 - 1, 10**10, 10**10 + 1, 15_625_000, 9_999_999_990, -(10**10), 123 * 10**10]
+)
+def test_an_amount_is_written_as_any_decimal_is(amount: int) -> None:
+    """Below a credit by a shorter way."""
+    assert amount_text(amount) == format_scaled(amount, 10)
+
+
 def test_amounts_remembered_are_bounded() -> None:
     """More amounts than are remembered read back all the same."""
     texts = [amount_text(n) for n in range(2 * WRITTEN_MAX + 1)]

@@ -32,6 +32,8 @@ from schema.times import format_time
 
 def _load_placed(db: apsw.Connection, ws: WorkingSet, commands: Sequence[PlaceHold]) -> None:
     ws.load(db, [(source_of(c.hold.app), c.hold.id) for c in commands])
+    # It may be settled before the group ends.
+    ws.load(db, [key for c in commands if c.hold.call_id for key in _ends_of_call(c.hold.app, c.hold.call_id)])
     account_balance.load_linked(db, ws.book, [(c.hold.app or "", c.hold.call_id) for c in commands if c.hold.call_id])
     ws.book.collect()  # every event is about an account: what it does need not be worked out twice
     linked = (hold.account for holds in ws.book.linked.values() for hold in holds)
@@ -78,13 +80,12 @@ def _load_ended(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SettleHo
     account_balance.load_holds(db, book, [(c.app or "", c.id) for c in commands])
     account_balance.load(db, book, {hold.account: None for hold in book.holds.values()})
     load_details(db, book, commands)
-    ws.load(db, [key for hold in book.holds.values() for key in _ends_of_call(hold)])
+    ws.load(db, [key for hold in book.holds.values() for key in _ends_of_call(hold.app, hold.call_id)])
 
 
-def _ends_of_call(hold: HoldState) -> list[Key]:
+def _ends_of_call(app: str | None, call_id: str | None) -> list[Key]:
     """Where the event is that told the end of the call that a hold is for."""
-    source = call_source(hold.app)
-    return [] if hold.call_id is None else [(source, hold.call_id + verb) for verb in ("", "/complete", "/fail")]
+    return [] if call_id is None else [(call_source(app or ""), call_id + verb) for verb in ("", "/complete", "/fail")]
 
 
 def _found(ws: WorkingSet, command: SettleHold | ReleaseHold) -> HoldState:
@@ -116,7 +117,7 @@ def settle(ws: WorkingSet, command: SettleHold) -> Decision:
 
 def _require_uncharged(ws: WorkingSet, hold: HoldState) -> None:
     """The call may have come when the hold's time was over, and then was charged itself: once is enough."""
-    for ended in (ws.find(*key) for key in _ends_of_call(hold)):
+    for ended in (ws.find(*key) for key in _ends_of_call(hold.app, hold.call_id)):
         charge = ended.data.charge if ended is not None and isinstance(ended.data, FINISHED) else None
         if ended is not None and charge is not None:
             raise HoldClosed(f"the call that hold {hold.id} is for was charged at position {ended.position}")
