@@ -71,7 +71,7 @@ class Arrival(Struct, frozen=True):
 def content_type(request: Request[Any, Any, Any], *allowed: str) -> str:
     """The body's media type, one of those allowed; raises UnsupportedMediaType."""
     if header(request.scope, b"content-type") == _PLAIN and header(request.scope, b"content-encoding") is None:
-        return JSON  # as nearly all; every route takes it
+        return JSON  # as nearly all, and every route takes it
     encoding = _word(request, b"content-encoding")
     if encoding not in {"", "identity"}:
         raise UnsupportedMediaType(f"content encoding {encoding} is not supported here")

@@ -88,6 +88,7 @@ _BY_CODE = {rollup.code: rollup for rollup in ROLLUPS}
 _MADE_OF = {
     code: tuple(_BY_CODE[each] for each in made) for code, made in {2: (2, 3, 0, 1), 4: (4, 5), 10: (10, 11)}.items()
 }
+assert {*BY_CELL, *BY_USER}.union(*_MADE_OF.values()) == {*ROLLUPS}, "a roll-up would stay empty"
 _WITHOUT_USERS = frozenset(_CELL)
 
 
