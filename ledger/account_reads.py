@@ -16,7 +16,7 @@ from projections.engine import require
 from schema.account import ACCOUNT, SOURCE
 from schema.account_view import AccountView, TransactionView, account_view, transaction_view
 from schema.catalogue import HistoryItem, Stand, history
-from schema.errors import Forbidden, InvalidInput, NotFound
+from schema.errors import FieldError, Forbidden, InvalidInput, NotFound
 from schema.paging import Page, decode_cursor, encode_cursor
 
 After = tuple[Annotated[int, Meta(ge=0, le=2**62)]]
@@ -127,5 +127,6 @@ def hold(db: apsw.Connection, id_: str, app: str | None) -> HoldState:
     if not found:
         raise NotFound(f"there is no hold {id_}")
     if len(found) > 1:
-        raise InvalidInput(f"{len(found)} apps have a hold {id_}: name one with ?app=")
+        message = f"Expected an app: {len(found)} have a hold {id_}"
+        raise InvalidInput(errors=(FieldError("$.app", message),))
     return found[0]

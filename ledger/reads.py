@@ -17,7 +17,7 @@ from projections.model_call_stat_read import read_stats
 from projections.name import CALL_EVENTS
 from projections.rerate import RerateRow
 from schema.entry import Recorded
-from schema.errors import InvalidInput, NotFound
+from schema.errors import FieldError, InvalidInput, NotFound
 from schema.model_call import NOUN, ModelCallStartDeclined, RatingPolicy, source_of
 from schema.model_call_query import CallErrors, CallFilter, StatQuery, Stats
 from schema.model_call_view import CallRow, ModelCallView, view
@@ -105,7 +105,8 @@ def model_call_events(db: apsw.Connection, app: str | None, id_: str) -> list[Re
     if not found:
         raise NotFound(f"there is no call {id_}")
     if len(found) > 1:
-        raise InvalidInput(f"{len(found)} apps have a call {id_}: name one with ?app=")
+        message = f"Expected an app: {len(found)} have a call {id_}"
+        raise InvalidInput(errors=(FieldError("$.app", message),))
     return found[0]
 
 

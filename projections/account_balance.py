@@ -95,7 +95,7 @@ def load_owned(db: apsw.Connection, book: Book, owners: Iterable[str]) -> None:
 
 
 def _take_accounts(db: apsw.Connection, book: Book, query: str, keys: Iterable[str]) -> None:
-    wanted = tuple(keys)
+    wanted = tuple(key for key in keys if key.isprintable())  # as all are that exist, and carray takes no NUL
     if wanted:
         for row in db.execute(query, (apsw.carray(wanted),)):
             book.add(_state(row))

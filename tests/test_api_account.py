@@ -347,3 +347,26 @@ def test_an_app_lists_its_own_accounts(service: Service) -> None:
     assert [each["id"] for each in service.get(f"{ACCOUNTS}?q=t-1", APP).json()["items"]] == ["granted"]
     assert [each["id"] for each in service.get(ACCOUNTS, OTHER_APP).json()["items"]] == ["others"]
     assert len(service.get(ACCOUNTS, "dashboard").json()["items"]) == 6
+
+
+@pytest.mark.parametrize("id_", ["%00", "a%00", "%00shop", "%C2%85"])
+def test_an_account_that_no_id_can_name_is_not_there(service: Service, id_: str) -> None:
+    """Whatever a path says: an answer that says so, in a group whose other commands land."""
+    make(service)
+    for path, body in (
+        ("holds", {"id": "h-1", "amount": "1"}),
+        ("credits", {"id": "c-1", "kind": "recharge", "amount": "1"}),
+        ("orders", {"id": "o-1", "package": "none"}),
+        ("coupon-redemptions", {"id": "r-1", "code": "abcdefgh"}),
+    ):
+        assert service.post(f"/v1/accounts/{id_}/{path}", body, "admin").status_code == 404, path
+    for path in ("", "/transactions", "/orders", "/history", "/forecast"):
+        assert service.get(f"/v1/accounts/{id_}{path}").status_code == 404, path
+
+
+def test_a_correction_to_an_account_that_no_id_can_name_is_refused(service: Service) -> None:
+    make(service)
+    service.post(CALLS, a_call("c-1"))
+    wanted = {"id": "fix-1", "reason": "r", "set": {"account": "\x00"}}
+    answer = service.post(f"{CALLS}/c-1/corrections?app={APP}", wanted)
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (400, "$.set.account")

@@ -10,12 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ledger.database import CACHE_KIB
 from tests.serving import APP, CALLS, Json, LiveServer, a_call, bearer, live_server, prepare, record
 
 TORTURE_ROWS = int(os.environ.get("TORTURE_ROWS", "1000000"))
 ROWS = 30_000
-# What a worker may hold more than before it: pages, a row group, what is on its way, and its allocator's slack.
-GROWN_BYTES_MAX = 96 * 1024 * 1024
+# What a worker may hold more than before it, however long the file is: the page caches of a reader and of the writer,
+# which fill up to their size, and beside them a page of rows, a row group, what is on its way, the allocator's slack.
+GROWN_BYTES_MAX = (2 * CACHE_KIB // 1024 + 32) * 1024 * 1024
 TIMEOUT_S = 600
 MEGABYTE = 1024 * 1024
 
