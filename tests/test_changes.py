@@ -115,7 +115,7 @@ class History:
         whole = {"id": id_, "app": app, "provider": "openai", "model": "gpt-4o", "type": "chat_completion"}
         self.plain.record({**whole, **posted})
 
-    def _long(self, _: int, id_: str, app: str, posted: Fields, late: bool) -> None:  # noqa: FBT001
+    def _long(self, _: int, id_: str, app: str, posted: Fields, late: bool) -> None:  # noqa: FBT001 - as drawn
         if (app, id_) in self.taken:
             return
         self.taken.add((app, id_))

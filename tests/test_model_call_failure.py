@@ -85,7 +85,7 @@ class Failures(History):
         self.left: dict[tuple[str, str], Fields] = {}
         super().__init__(steps)
 
-    def _long(self, _: int, id_: str, app: str, posted: Fields, late: bool) -> None:  # noqa: FBT001
+    def _long(self, _: int, id_: str, app: str, posted: Fields, late: bool) -> None:  # noqa: FBT001 - as drawn
         if (app, id_) in self.taken:
             return
         self._begin(id_, app, posted, late=late)
