@@ -64,6 +64,8 @@ def _order(grant: Grant) -> tuple[bool, int, int, int, str]:
 def draw(account: AccountState, grants: list[Grant], wanted_e10: int, *, overdraft: bool) -> Drawn:
     """As much of an amount as can be paid now; the rest is owed. `overdraft`: the balance may go below zero."""
     balance_e10 = account.unheld_balance_e10
+    if not grants and wanted_e10 <= balance_e10:  # as nearly always
+        return Drawn({}, wanted_e10, 0)
     payable_e10 = balance_e10 + sum(grant.unheld_e10 for grant in grants)
     left_e10 = wanted_e10 if overdraft else min(wanted_e10, max(payable_e10, 0))
     free: dict[str, int] = {}

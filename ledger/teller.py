@@ -92,9 +92,13 @@ class Teller:
 
     def settle_due(self, account: str) -> AccountState:
         """End what is over, collect what is owed; the account after that."""
-        if self.book.accounts[account].due_us <= self.now_us:
+        state = self.book.accounts[account]
+        if state.due_us <= self.now_us:
             self._expire_holds(account)
             self._expire_grants(account)
+            state = self.book.accounts[account]
+        if not state.owed_e10:
+            return state
         self._collect(account)
         return self.book.accounts[account]
 
@@ -155,8 +159,11 @@ class Teller:
         self.settle_due(account)
 
     def place(self, account: str, posted: PostedHold, cover: Cover = UNCOVERED) -> bool:
-        """Set credit aside; False where there is not enough, which is an event too. Raises LimitReached."""
-        state = self.settle_due(account)
+        """Set credit aside of an account that is settled; False where there is not enough, an event too.
+
+        Raises LimitReached.
+        """
+        state = self.book.accounts[account]
         if state.holds >= OPEN_HOLDS_MAX:
             raise LimitReached(f"account {account} has {OPEN_HOLDS_MAX:,} open holds")
         amount = amount_e10(posted.amount)

@@ -227,7 +227,7 @@ class Book:
         """Set aside."""
         state = self.accounts[data.account]
         amount = amount_e10(data.amount)
-        free = {id_: amount_e10(part) for id_, part in (data.free or {}).items()}
+        free = {} if data.free is None else {id_: amount_e10(part) for id_, part in data.free.items()}
         balance = amount - sum(free.values())
         hold = HoldState(
             data.app or "", data.id, data.account, amount, balance, free, data.call_id, parse_time(data.expires_at),

@@ -68,8 +68,14 @@ def _parsed(text: str) -> int:
     return (since.days * _PER_DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
-@lru_cache(maxsize=1024)
 def format_time(time_us: int) -> str:
     """`2026-11-22T10:00:00.123456Z`, always with six digits."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    minute, rest_us = divmod(time_us, MINUTE_US)
+    digits = f"{rest_us:08}"
+    return f"{_minute_text(minute)}{digits[:2]}.{digits[2:]}Z"
+
+
+@lru_cache(maxsize=1024)
+def _minute_text(minute: int) -> str:
+    """`2026-11-22T10:00:`."""
+    return (_EPOCH + timedelta(minutes=minute)).isoformat()[:_MINUTE_LENGTH]
