@@ -28,8 +28,7 @@ def account(db: apsw.Connection, id_: str, app: str | None, now_us: int) -> tupl
     state = _state(db, id_, app)
     book = Book()
     book.add(state)
-    account_balance.load_due_holds(db, book, now_us)
-    account_balance.load_live_grants(db, book)
+    account_balance.load_details(db, book, now_us)
     held = [(id_, grant) for hold in book.holds.values() for grant in hold.free]
     account_balance.load_grants(db, book, held)
     return account_view(stand.content, Teller(book, now_us, "").settle_due(id_)), stand

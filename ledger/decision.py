@@ -22,6 +22,7 @@ from ledger.rate_book import RateBook
 from ledger.state import State, Write
 from ledger.watch import Watch
 from projections.account_book import Book
+from projections.account_state import Remembered
 from projections.model_rate import RateRow
 from schema.charge import Charge
 from schema.correction import Counted
@@ -62,6 +63,7 @@ class WorkingSet:
         rates: RateBook | None = None,
         keyring: Keyring | None = None,
         credentials: CredentialBook | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         self.rates = rates or RateBook()
         self.credentials = credentials or CredentialBook()
@@ -72,7 +74,7 @@ class WorkingSet:
         self.latest: dict[Key, Recorded] = {}
         self.holders: dict[tuple[str, ...], str] = {}
         self.rate_rows: list[RateRow] = []
-        self.book = Book()  # accounts; empty where none is touched
+        self.book = Book(remembered)  # accounts; empty where none is touched
         self.watch: Watch | None = None  # budgets and alerts; None where the ledger has none
         self.charges: dict[int, Charge] = {}  # what calls that are changed have been charged, by first position
         # What a load read from projections, by table and key.
@@ -175,21 +177,15 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
     return [group for group in cut if group]
 
 
-def load_group(
-    db: apsw.Connection,
-    commands: Sequence[Command],
-    rates: RateBook | None = None,
-    keyring: Keyring | None = None,
-    credentials: CredentialBook | None = None,
-) -> WorkingSet:
-    """The working set of a group: one load a kind of command, whatever their number."""
-    working_set = WorkingSet(rates, keyring, credentials)
+def load_group(db: apsw.Connection, commands: Sequence[Command], working_set: WorkingSet) -> None:
+    """Bring in what a group touches: one load a kind of command, whatever their number."""
     for kind in dict.fromkeys(map(type, commands)):
         handlers()[kind].load(db, working_set, [command for command in commands if type(command) is kind])
     working_set.watch = watch_load.load(db, working_set, commands)
-    return working_set
 
 
 def preview(db: apsw.Connection, command: Command) -> Decision:
     """What a command would do now; nothing is written."""
-    return handlers()[type(command)].decide(load_group(db, [command]), command)
+    working_set = WorkingSet()
+    load_group(db, [command], working_set)
+    return handlers()[type(command)].decide(working_set, command)

@@ -38,9 +38,7 @@ def load(db: apsw.Connection, ws: WorkingSet, calls: Iterable[CallKeys], command
 
 def load_details(db: apsw.Connection, book: Book, commands: Sequence[Any]) -> None:
     """Bring in what may be spent of the book's accounts, and what of theirs is over when commands were received."""
-    now_us = max(command.received_at_us for command in commands)
-    account_balance.load_due_holds(db, book, now_us)
-    account_balance.load_live_grants(db, book)
+    account_balance.load_details(db, book, max(command.received_at_us for command in commands))
 
 
 def may_use(account: AccountState, app: str | None) -> bool:

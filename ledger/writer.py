@@ -25,6 +25,8 @@ from ledger.keyring import Keyring
 from ledger.queue import CommandQueue, Submission
 from ledger.rate_book import RateBook
 from ledger.state import CommitMark, Write
+from projections.account_book import KINDS
+from projections.account_state import Remembered
 from projections.engine import Engine
 from schema.entry import Recorded, encode
 from schema.errors import EntryTooLarge, LedgerError, OutcomeUnknown, StorageUnavailable
@@ -56,6 +58,7 @@ class Group(Struct):
     entries: list[bytes]
     writes: list[Write] = msgspec.field(default_factory=list[Write])
     mark: CommitMark | None = None
+    accounts: Remembered | None = None  # as it leaves them, where it knows
 
 
 class WriterStats(Struct):
@@ -174,6 +177,8 @@ class Writer:
                 self.stats.groups += 1
                 self.stats.events += len(group.events)
                 self._forget_erased(group)
+                if group.accounts is not None:
+                    engine.accounts.keep(group.accounts)
                 return group.outcomes
         raise StorageUnavailable
 
@@ -212,12 +217,16 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        working_set = load_group(db, commands, self._rates, self._keyring, self._credentials)
+        accounts = engine.accounts.take(db)
+        working_set = WorkingSet(self._rates, self._keyring, self._credentials, accounts)
+        load_group(db, commands, working_set)
         group = decide_group(working_set, head, commands)
         if group.events:
             before = head.size
             journal.append(db, head, group.events, group.entries)
             engine.apply(before, group.events, working_set.book if working_set.book.collects else None)
+        if working_set.book.collects or not any(isinstance(event.data, KINDS) for event in group.events):
+            group.accounts = accounts
         if working_set.state.changed or group.writes:
             self._marks += 1
             group.mark = CommitMark(self._name, self._marks)

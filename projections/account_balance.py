@@ -9,8 +9,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from projections.account_book import KINDS, NEVER_US, AccountState, Book, Grant, HoldKey, HoldState
+from projections.account_book import KINDS, Book, Grant, HoldKey, HoldState
 from projections.account_part import HIGH
+from projections.account_state import DUE_UNKNOWN_US, NEVER_US, AccountState
 from projections.account_statement import LINES, MARKS, SHOWN, VIEW, line_at
 from projections.account_statement import store as store_lines
 from projections.bulk import Row, insert
@@ -84,14 +85,32 @@ def exist(db: apsw.Connection) -> bool:
 
 
 def load(db: apsw.Connection, book: Book, ids: Iterable[str], table: str = "account_balances") -> None:
-    """Bring in accounts by their ids."""
-    _take_accounts(db, book, f"SELECT {_STATE} FROM carray(?) c CROSS JOIN {table} b ON b.account = c.value", ids)
+    """Bring in accounts by their ids, those that are not remembered."""
+    states = book.remembered.states
+    unknown: list[str] = []
+    for id_ in ids:
+        state = states.get(id_)
+        if state is None:
+            unknown.append(id_)
+        else:
+            book.add(state)
+    _take_accounts(db, book, f"SELECT {_STATE} FROM carray(?) c CROSS JOIN {table} b ON b.account = c.value", unknown)
 
 
 def load_owned(db: apsw.Connection, book: Book, owners: Iterable[str]) -> None:
-    """Bring in accounts by their owners."""
+    """Bring in accounts by their owners, those that are not remembered; that an owner has none is remembered too."""
+    remembered = book.remembered
+    unknown: list[str] = []
+    for owner in owners:
+        id_ = remembered.owners.get(owner, "")
+        if id_ == "":
+            unknown.append(owner)
+        elif id_ is not None:
+            book.add(remembered.states[id_])
     query = f"SELECT {_STATE} FROM carray(?) c CROSS JOIN account_balances b ON b.owner = c.value"
-    _take_accounts(db, book, query, owners)
+    _take_accounts(db, book, query, unknown)
+    for owner in unknown:
+        remembered.owners.setdefault(owner, None)
 
 
 def _take_accounts(db: apsw.Connection, book: Book, query: str, keys: Iterable[str]) -> None:
@@ -109,7 +128,7 @@ def _state(row: Any) -> AccountState:  # noqa: ANN401 - a row
     return AccountState(
         id_, owner, overdraft, () if apps == "[]" else _apps.decode(apps), balance, balance_held, free, free_held,
         issued, expired, spent_high * HIGH + spent, owed_high * HIGH + owed, tokens_high * HIGH + tokens, sequence,
-        grants, holds, lines, position,
+        grants, holds, lines, position, DUE_UNKNOWN_US if grants or holds else NEVER_US,
     )  # fmt: skip
 
 
@@ -119,7 +138,16 @@ def owned_by(db: apsw.Connection, kind: OwnerKind) -> bool:
     return bool(db.execute(query, (kind,)).get)
 
 
-def load_live_grants(db: apsw.Connection, book: Book) -> None:
+def load_details(db: apsw.Connection, book: Book, now_us: int) -> None:
+    """Bring in what may be spent of the book's accounts, what of theirs is over, and when the next of it will be."""
+    stale = [account for account in book.accounts.values() if account.due_us <= now_us]
+    for account in stale:
+        account.due_us = NEVER_US
+    _load_due_holds(db, book, tuple(account.id for account in stale if account.holds), now_us)
+    _load_live_grants(db, book)
+
+
+def _load_live_grants(db: apsw.Connection, book: Book) -> None:
     """Bring in the grants with something left of the accounts that have any."""
     having = tuple(account.id for account in book.accounts.values() if account.grants)
     if having:
@@ -162,15 +190,22 @@ def load_linked(db: apsw.Connection, book: Book, keys: Iterable[HoldKey]) -> Non
         _take_holds(db, book, f"SELECT h.* FROM json_each(?) k CROSS JOIN holds h ON {on}", keys)
 
 
-def load_due_holds(db: apsw.Connection, book: Book, now_us: int) -> None:
-    """Bring in the open holds of the book's accounts whose time is over."""
-    having = tuple(account.id for account in book.accounts.values() if account.holds)
-    if having:
+def _load_due_holds(db: apsw.Connection, book: Book, ids: tuple[str, ...], now_us: int) -> None:
+    """Bring in the open holds of accounts whose time is over, and note when the first of each ends."""
+    if not ids:
+        return
+    first = "SELECT min(expires_at_us) FROM holds WHERE account = c.value AND status = 'open'"
+    over: list[str] = []
+    for id_, ends_us in db.execute(f"SELECT c.value, ({first}) FROM carray(?) c", (apsw.carray(ids),)):
+        book.due(id_, ends_us)
+        if ends_us <= now_us:
+            over.append(id_)
+    if over:
         query = (
             "SELECT h.* FROM carray(?1) c CROSS JOIN holds h ON h.account = c.value AND h.status = 'open' "
             "AND h.expires_at_us <= ?2"
         )
-        for row in db.execute(query, (apsw.carray(having), now_us)):
+        for row in db.execute(query, (apsw.carray(tuple(over)), now_us)):
             book.add_hold(_hold(row))
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from projections.account_part import MARK_LINES, Grant, HoldKey, HoldState, LineRow, parted
+from projections.account_state import NEVER_US, AccountState, Remembered
 from projections.bulk import Value
 from schema.account import AccountChanged, AccountCreated, key_of
 from schema.charge import ZERO, Charge
@@ -20,68 +21,6 @@ from schema.hold import HoldDeclined, HoldExpired, HoldPlaced, HoldReleased, Hol
 from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded
 from schema.money import amount_e10
 from schema.times import parse_time
-
-NEVER_US = 2**62
-
-
-class AccountState(Struct, gc=False):
-    """An account. Balance and free quota include what is held of them. `due_us`: nothing loaded ends before."""
-
-    id: str
-    owner: str
-    overdraft: str
-    apps: tuple[str, ...]
-    balance_e10: int = 0
-    balance_held_e10: int = 0
-    free_e10: int = 0
-    free_held_e10: int = 0
-    issued_e10: int = 0
-    expired_e10: int = 0
-    spent_e10: int = 0
-    owed_e10: int = 0
-    tokens: int = 0
-    sequence: int = 0
-    grants: int = 0  # with something left
-    holds: int = 0  # open
-    lines: int = 0  # of its statement
-    position: int = 0  # of the last of them
-    due_us: int = NEVER_US
-
-    @property
-    def total_e10(self) -> int:
-        """Balance and free quota together: what transactions add up to."""
-        return self.balance_e10 + self.free_e10
-
-    @property
-    def held_e10(self) -> int:
-        """What open holds set aside."""
-        return self.balance_held_e10 + self.free_held_e10
-
-    @property
-    def unheld_balance_e10(self) -> int:
-        """The balance without what is held of it; below zero where it is overdrawn."""
-        return self.balance_e10 - self.balance_held_e10
-
-    def balanced(self) -> bool:
-        """Whether all that was issued is somewhere: the sum of `postings` is 0. What is held cancels out."""
-        there = self.balance_e10 + self.free_e10 + self.spent_e10 + self.expired_e10
-        return there == self.issued_e10 + self.owed_e10
-
-    def shown(self) -> tuple[int, int, int, int, int, int, int, int, int]:
-        """What a statement shows, as it is stored: sums without a bound of their own in two numbers."""
-        sums = (*parted(self.spent_e10), *parted(self.owed_e10), *parted(self.tokens))
-        return (self.balance_e10, self.free_e10, *sums, self.sequence)
-
-    def postings(self) -> tuple[int, ...]:
-        """What stands on each system account; the sum is 0: all that was issued is somewhere.
-
-        issued and owed are the ledger's claims, hence negative; then balance, free quota, held, spent, expired.
-        """
-        unheld_free = self.free_e10 - self.free_held_e10
-        return (
-            -self.issued_e10, -self.owed_e10, self.unheld_balance_e10, unheld_free, self.held_e10, self.spent_e10,
-            self.expired_e10,
-        )  # fmt: skip
 
 
 class Moved(Protocol):
@@ -96,7 +35,8 @@ class Moved(Protocol):
 class Book:
     """The accounts that a batch touches, with what is loaded of their grants and holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: Remembered | None = None) -> None:
+        self.remembered = remembered or Remembered()
         self.accounts: dict[str, AccountState] = {}
         self.owners: dict[str, str] = {}
         self.of_users = False  # whether any of the accounts is a user's
@@ -124,18 +64,19 @@ class Book:
         if account.id not in self.accounts:
             self.accounts[account.id] = account
             self.owners[account.owner] = account.id
+            self.remembered.states[account.id] = account
+            self.remembered.owners[account.owner] = account.id
             self.of_users = self.of_users or account.owner.startswith("user/")
             for hold in self.holds.values():
                 if hold.account == account.id and hold.status == "open":
-                    self._due(account.id, hold.expires_at_us)
+                    self.due(account.id, hold.expires_at_us)
 
     def add_grant(self, grant: Grant) -> None:
         """Take in a grant, unless it is there."""
         own = self.grants.setdefault(grant.account, {})
-        if grant.id not in own:
-            own[grant.id] = grant
-            if grant.unheld_e10:
-                self._due(grant.account, grant.expires_at_us)
+        own.setdefault(grant.id, grant)
+        if grant.unheld_e10:
+            self.due(grant.account, grant.expires_at_us)
 
     def add_hold(self, hold: HoldState) -> None:
         """Take in a hold, unless it is there."""
@@ -144,9 +85,10 @@ class Book:
             if hold.call_id is not None:
                 self.linked.setdefault((hold.app, hold.call_id), []).append(hold)
             if hold.status == "open":
-                self._due(hold.account, hold.expires_at_us)
+                self.due(hold.account, hold.expires_at_us)
 
-    def _due(self, account: str, at_us: int) -> None:
+    def due(self, account: str, at_us: int) -> None:
+        """Note that something of an account ends then."""
         state = self.accounts.get(account)
         if state is not None and at_us < state.due_us:
             state.due_us = at_us
@@ -279,7 +221,7 @@ class Book:
             self.changed_grants[state.id, id_] = grant
             state.free_held_e10 += sign * part
             if sign < 0:
-                self._due(state.id, grant.expires_at_us)
+                self.due(state.id, grant.expires_at_us)
 
     def call_charged(self, data: ModelCallRecorded | ModelCallCompleted | ModelCallFailed, position: int) -> None:
         """A finished call. What nearly every charge is, one from the balance alone, goes straight through."""
@@ -347,7 +289,7 @@ class Book:
             message = f"grant {id_} of account {state.id} would have less than is held of it"
             raise ValueError(message)
         if part < 0:
-            self._due(state.id, grant.expires_at_us)
+            self.due(state.id, grant.expires_at_us)
 
     def _moved(self, state: AccountState, moved: "Moved", position: int, kind: TransactionKind, amount: int) -> None:
         """The event's own figures must be those that it leads to: a fault shows here, before it is written."""

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 import projections
 from projections.account_book import Book
+from projections.account_state import AccountMemory
 from projections.name import PROJECTION as NAMES_PROJECTION
 from projections.name import NameTable
 from projections.projection import SHADOW, Projection, Target
@@ -64,6 +65,7 @@ class Engine:
     def __init__(self, db: apsw.Connection) -> None:
         self.db = db
         self.names = NameTable()
+        self.accounts = AccountMemory()
         self._kinds_of: Sequence[Recorded] | None = None
         self._found_kinds: set[type] = set()
 

@@ -4,6 +4,10 @@ from typing import Any
 
 import msgspec
 
+from ledger.writer import Writer
+from projections import account_balance
+from projections.account_book import Book
+from projections.account_state import NEVER_US
 from schema.account import AccountChange, AccountCreated, ChangeAccount, CreateAccount, check_account
 from schema.credit import CreditAccount, PostedCredit, SweepAccounts, accept_credit
 from schema.hold import PlaceHold, PostedHold, ReleaseHold, SettleHold, accept_hold
@@ -66,3 +70,19 @@ def release(id_: str = "h-1", *, app: str | None = APP, at_us: int = NOON_US) ->
 
 def sweep_accounts(at_us: int = NOON_US, limit: int = 500) -> SweepAccounts:
     return SweepAccounts(at_us, limit)
+
+
+def remembered_as_stored(writer: Writer) -> int:
+    """How many accounts a writer remembers; each must be as the file has it."""
+    db, engine = writer._connect()
+    kept, stored = engine.accounts.kept, Book()
+    account_balance.load(db, stored, kept.states)
+    account_balance.load_details(db, stored, NEVER_US)  # with a look at when the first of each ends
+    for id_, state in kept.states.items():
+        in_file = stored.accounts[id_]
+        assert state.due_us <= in_file.due_us
+        assert msgspec.structs.replace(state, due_us=in_file.due_us) == in_file
+    rows = db.execute("SELECT owner, account FROM account_balances")
+    owners: dict[str, str] = {str(owner): str(id_) for owner, id_ in rows}
+    assert all(owners.get(owner) == id_ for owner, id_ in kept.owners.items())
+    return len(kept.states)

@@ -24,7 +24,16 @@ from schema.errors import LedgerError
 from schema.hold import HoldDeclined
 from schema.money import amount_text
 from schema.times import format_time
-from tests.accounts import change_account, create_account, credit, hold, release, settle, sweep_accounts
+from tests.accounts import (
+    change_account,
+    create_account,
+    credit,
+    hold,
+    release,
+    remembered_as_stored,
+    settle,
+    sweep_accounts,
+)
 from tests.changes import a_rate, correction
 from tests.histories import APP, NOON_US, SECOND_US, call, open_book, reading, select
 from tests.plain_accounts import CREDIT, PlainAccounts
@@ -95,6 +104,7 @@ class Interleaving(RuleBasedStateMachine):
         outcomes = self.writer.write([command for command, _ in pairs])
         fates, told = [_fate(outcome) for outcome in outcomes], [each() for each in expected]
         assert fates == told, [*zip(steps, fates, told, strict=True)]
+        remembered_as_stored(self.writer)
 
     def do_credit(self, account: str, id_: str, kind: str, amount: int) -> tuple[Command, Any]:
         command = credit(amount_text(amount), id_, account, kind=kind, free=False, at_us=self.now)

@@ -1,0 +1,222 @@
+"""What a writer remembers of accounts between groups: as the file has it, or nothing."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+from msgspec.structs import replace
+
+from ledger.queue import CommandQueue
+from ledger.writer import Appended, Writer
+from projections import account_state, engine
+from projections.projection import Target
+from schema.charge import Charge
+from schema.entry import Recorded
+from schema.errors import LedgerError
+from schema.hold import HoldDeclined, HoldPlaced
+from schema.model_call import ModelCallRecorded, RecordModelCall
+from tests.accounts import change_account, create_account, credit, hold, remembered_as_stored, settle
+from tests.changes import a_rate
+from tests.histories import NOON_US, SECOND_US, call, open_book, reading, select
+from tests.test_budget import done
+
+
+def _called(id_: str, user: str | None = None) -> RecordModelCall:
+    """A call that costs one credit."""
+    return call(id_, user_id=user, model="gpt-4o", usage={"input_tokens": 10, "output_tokens": 0})
+
+
+def _begun(writer: Writer) -> None:
+    done(writer, a_rate("gpt-4o", "0.1", model="gpt-4o"), create_account(), credit("5"))
+
+
+def _other(writer: Writer) -> Writer:
+    """Another process's writer of the same file."""
+    return Writer(writer.path, CommandQueue(), "os")
+
+
+def _told(outcome: Appended | LedgerError) -> type:
+    assert isinstance(outcome, Appended), outcome
+    assert outcome.recorded is not None
+    return type(outcome.recorded.data)
+
+
+def test_what_the_last_group_left_is_not_read_again(tmp_path: Path) -> None:
+    """Accounts, and that an owner has none, are asked for once; another writer's group is a reason to ask again."""
+    with open_book(tmp_path) as book, closing(_Asked(book)) as asked:
+        _begun(book)
+        done(book, create_account("ann", "user", "ann"), _called("c-1", "eve"))
+        assert asked.since() > 0
+        done(book, _called("c-2", "eve"), hold("1"))
+        first = asked.since()
+        done(book, _called("c-3", "eve"), hold("1", "h-2"), settle("1"))
+        assert (first, asked.since()) == (0, 0)
+        other = _other(book)
+        done(other, _called("c-4"))
+        other.stop()
+        done(book, _called("c-5", "eve"))
+        assert asked.since() > 0
+        assert remembered_as_stored(book) == 1
+
+
+class _Asked:
+    """Counts the statements that read accounts."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._count = 0
+        self._db, _ = writer._connect()
+        self._db.exec_trace = self._take
+
+    def _take(self, cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        self._count += "CROSS JOIN account_balances" in sql
+        return True
+
+    def since(self) -> int:
+        """How many since the last time."""
+        count, self._count = self._count, 0
+        return count
+
+    def close(self) -> None:
+        self._db.exec_trace = None
+
+
+def test_two_writers_do_not_spend_the_same_credit(tmp_path: Path) -> None:
+    """In turn: each has remembered the account before the other spent of it."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        writers = [book, _other(book)]
+        told = [_told(writers[n % 2].write([hold("1", f"h-{n}")])[0]) for n in range(8)]
+        assert told == [HoldPlaced] * 5 + [HoldDeclined] * 3
+        done(writers[1], settle("0", "h-0"))
+        assert _told(book.write([hold("1", "h-8")])[0]) is HoldPlaced
+        writers[1].stop()
+
+
+def test_an_account_that_another_writer_makes_pays(tmp_path: Path) -> None:
+    """That its owner had none was remembered."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, create_account("ann", "user", "ann"))
+        done(book, *[_called(f"c-{n}", "eve") for n in range(2)])
+        other = _other(book)
+        done(other, create_account("eve", "user", "eve"))
+        other.stop()
+        (paid,) = done(book, _called("c-3", "eve"))
+        assert _charge(paid).account == "eve"
+
+
+def test_an_account_made_by_the_same_writer_pays(tmp_path: Path) -> None:
+    """Also in the group that remembered its owner as without one."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, create_account("ann", "user", "ann"))
+        _, _, same = done(book, _called("c-1", "eve"), create_account("eve", "user", "eve"), _called("c-2", "eve"))
+        (later,) = done(book, _called("c-3", "eve"))
+        assert (_charge(same).account, _charge(later).account) == ("eve", "eve")
+
+
+def _charge(outcome: Appended) -> Charge:
+    assert outcome.recorded is not None
+    assert isinstance(outcome.recorded.data, ModelCallRecorded)
+    assert outcome.recorded.data.charge is not None
+    return outcome.recorded.data.charge
+
+
+def test_changed_rules_hold_at_once(tmp_path: Path) -> None:
+    """Rules that another kind of command changes are not those that were remembered."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, hold("5"))
+        (owed,) = done(book, _called("c-1"))
+        done(book, change_account(overdraft="unheld"))
+        (overdrawn,) = done(book, _called("c-2"))
+        assert (_charge(owed).owed, _charge(overdrawn).owed) == ("1", "0")
+
+
+def test_a_group_that_fails_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credit that was set aside in memory alone is there for the next."""
+    projection = engine.registry()["names"]
+
+    def apply(target: Target, events: Sequence[Recorded]) -> None:
+        projection.apply(target, events)
+        raise ZeroDivisionError
+
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, hold("1"))
+        with monkeypatch.context() as patch:
+            patch.setitem(engine.registry(), "names", replace(projection, apply=apply, of=None))
+            assert isinstance(book.write([hold("4", "h-2")])[0], LedgerError)
+        assert _told(book.write([hold("4", "h-3")])[0]) is HoldPlaced
+        assert _told(book.write([hold("1", "h-4")])[0]) is HoldDeclined
+        assert remembered_as_stored(book) == 1
+
+
+def test_a_commit_that_fails_is_not_remembered(tmp_path: Path) -> None:
+    """Nor is anything that another connection remembered, when the file had to be opened anew."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, hold("1"))
+        book._disconnect()
+        other = _other(book)
+        done(other, hold("4", "h-2"))
+        other.stop()
+        assert _told(book.write([hold("1", "h-3")])[0]) is HoldDeclined
+
+
+def test_the_end_of_a_remembered_hold_is_seen(tmp_path: Path) -> None:
+    """When its time comes it is told as over, one after the other, though the account is not read again."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        holds = [hold("1", f"h-{n}", expires_in_s=10 * n) for n in range(1, 6)]
+        done(book, *holds)
+        for n in range(1, 6):
+            at_us = NOON_US + (10 * n + 1) * SECOND_US
+            assert _told(book.write([hold("1", f"late-{n}", at_us=at_us, expires_in_s=3_600)])[0]) is HoldPlaced
+            assert _told(book.write([hold("1", f"too-late-{n}", at_us=at_us)])[0]) is HoldDeclined
+        with reading(book.path) as db:
+            assert select(db, "SELECT count(*) FROM holds WHERE status = 'expired'") == [(5,)]
+        assert remembered_as_stored(book) == 1
+
+
+def test_a_hold_that_ended_while_nobody_wrote_is_seen(tmp_path: Path) -> None:
+    """A writer that begins reads when the first hold of each account ends."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, hold("2", expires_in_s=10), hold("3", "h-2", expires_in_s=20))
+        other = _other(book)
+        told = [
+            _told(other.write([hold("2", f"h-{seconds}", at_us=NOON_US + seconds * SECOND_US)])[0])
+            for seconds in (5, 11, 12, 21)
+        ]
+        assert told == [HoldDeclined, HoldPlaced, HoldDeclined, HoldPlaced]
+        other.stop()
+
+
+def test_a_grant_that_ends_is_seen_by_who_remembers_its_account(tmp_path: Path) -> None:
+    """Its time is the account's too."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, credit("3", "g", kind="gift_register", expires_at="2026-11-22T12:00:10Z"), hold("1"))
+        done(book, hold("1", "h-2"))
+        told = [
+            _told(book.write([hold("6", f"h-{seconds}", at_us=NOON_US + seconds * SECOND_US)])[0])
+            for seconds in (5, 11)
+        ]
+        assert told == [HoldPlaced, HoldDeclined]
+
+
+def test_more_than_can_be_remembered_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, and then begun anew."""
+    monkeypatch.setattr(account_state, "REMEMBERED_MAX", 3)
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, *[create_account(f"u-{n}", "user", f"u-{n}") for n in range(6)])
+        kept: list[int] = []
+        for n in range(6):
+            done(book, _called(f"c-{n}", f"u-{n}"))
+            kept.append(remembered_as_stored(book))
+        assert max(kept) <= 4
+        assert kept[-1] > 0
