@@ -70,6 +70,8 @@ class CommandQueue:
         self._changed = threading.Condition()
         self._closed = False
         self._last_group = 0
+        self._awaited = 0
+        self._all_here = threading.Event()
 
     def put(self, submissions: Sequence[Submission]) -> None:
         """Accept all of these or none: raises Overloaded when full, Stopping when closed."""
@@ -86,10 +88,15 @@ class CommandQueue:
             self.bytes += size
             self._waiting.extend(submissions)
             self._changed.notify()
+            if len(self._waiting) >= self._awaited:
+                self._all_here.set()
 
     def take(self) -> list[Submission]:
         """Wait for work and return what fits one group, at least one submission; [] when closed and empty."""
         with self._changed:
+            # Whoever was just answered may come back, and then nobody is left to wait for.
+            self._awaited = self._last_group + len(self._waiting)
+            self._all_here.clear()
             while not self._waiting:
                 if self._closed:
                     return []
@@ -103,13 +110,15 @@ class CommandQueue:
         """While more keep coming, wait a little: a commit costs nearly the same for one command and for many.
 
         The idea is PostgreSQL's commit_delay with commit_siblings. It begins once commands come several at a time, so
-        a lone one never waits; it looks now and then rather than being woken by each, and ends when none came.
+        a lone one never waits; it looks now and then rather than being woken by each, and ends when none came, or at
+        once when as many are here as there were callers.
         """
         deadline = time.monotonic() + LINGER_MAX_S
         seen = 0
         while seen < self.commands < self.group_commands_max and time.monotonic() < deadline and not self._closed:
             seen = self.commands
-            time.sleep(LINGER_STEP_S)
+            if self._all_here.wait(LINGER_STEP_S):
+                return
 
     def _take_group(self) -> list[Submission]:
         taken: list[Submission] = []
