@@ -94,8 +94,8 @@ class CommandQueue:
     def take(self) -> list[Submission]:
         """Wait for work and return what fits one group, at least one submission; [] when closed and empty."""
         with self._changed:
-            # Whoever was just answered may come back, and then nobody is left to wait for.
-            self._awaited = self._last_group + len(self._waiting)
+            # Whoever was just answered may come back, and then nobody is left to wait for. Some are slow to.
+            self._awaited = max(self._last_group + len(self._waiting), self._awaited * 7 // 8)
             self._all_here.clear()
             while not self._waiting:
                 if self._closed:

@@ -105,8 +105,8 @@ class Teller:
     def _expire_holds(self, account: str) -> None:
         due = [
             hold
-            for hold in self.book.holds.values()
-            if hold.account == account and hold.status == "open" and hold.expires_at_us <= self.now_us
+            for hold in self.book.holds_of.get(account, ())
+            if hold.status == "open" and hold.expires_at_us <= self.now_us
         ]
         for hold in sorted(due, key=lambda hold: (hold.expires_at_us, hold.position, hold.key)):
             app = hold.app or None
@@ -168,23 +168,28 @@ class Teller:
             raise LimitReached(f"account {account} has {OPEN_HOLDS_MAX:,} open holds")
         amount = amount_e10(posted.amount)
         drawn = draw(state, usable(self.book, state, self.now_us, posted), amount, overdraft=False)
-        fields = msgspec.structs.asdict(posted)
         if drawn.owed_e10:
             missing = drawn.owed_e10 + max(-state.unheld_balance_e10 - self._unheld_free(state, posted), 0)
-            declined = HoldDeclined(**fields, account=account, missing=amount_text(missing))
-            self._of_hold(posted.app, posted.id, "", declined)
+            self._decline(account, posted, missing)
             return False
         if cover.lacking is not None:
             budget, lacks = cover.lacking
-            full = HoldDeclined(**fields, account=account, missing=amount_text(lacks), budget=budget)
-            self._of_hold(posted.app, posted.id, "", full)
+            self._decline(account, posted, lacks, budget)
             return False
         expires_at = format_time(self.now_us + posted.expires_in_s * SECOND_US)
         placed = HoldPlaced(
-            **fields, account=account, expires_at=expires_at, free=texts(drawn.free), budgets=cover.budgets
-        )
+            id=posted.id, amount=posted.amount, expires_in_s=posted.expires_in_s, call_id=posted.call_id,
+            app=posted.app, provider=posted.provider, model=posted.model, type=posted.type, user_id=posted.user_id,
+            tags=posted.tags, account=account, expires_at=expires_at, free=texts(drawn.free) if drawn.free else None,
+            budgets=cover.budgets,
+        )  # fmt: skip
         self._of_hold(posted.app, posted.id, "", placed)
         return True
+
+    def _decline(self, account: str, posted: PostedHold, missing_e10: int, budget: str | None = None) -> None:
+        fields = msgspec.structs.asdict(posted)
+        declined = HoldDeclined(**fields, account=account, missing=amount_text(missing_e10), budget=budget)
+        self._of_hold(posted.app, posted.id, "", declined)
 
     def _unheld_free(self, state: AccountState, use: PostedHold) -> int:
         return sum(grant.unheld_e10 for grant in usable(self.book, state, self.now_us, use))

@@ -74,6 +74,8 @@ _STATE = (
 )
 _CHANGING = tuple(_STATE.split(", ")[2:])
 _UPSERT = f"ON CONFLICT (account) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _CHANGING)}"
+_OVER = "status = 'open' AND expires_at_us <= ?1"
+_FIRST = "ORDER BY expires_at_us LIMIT ?2"
 _scope = msgspec.json.Decoder(Scope)
 _parts = msgspec.json.Decoder(dict[str, int])
 _apps = msgspec.json.Decoder(tuple[str, ...])
@@ -191,22 +193,34 @@ def load_linked(db: apsw.Connection, book: Book, keys: Iterable[HoldKey]) -> Non
 
 
 def _load_due_holds(db: apsw.Connection, book: Book, ids: tuple[str, ...], now_us: int) -> None:
-    """Bring in the open holds of accounts whose time is over, and note when the first of each ends."""
+    """Bring in the open holds of accounts whose time is over. No index leads from an account to its holds.
+
+    All that are over and not ended yet are gone through: seldom any, as each ends at the next sweep.
+    """
     if not ids:
         return
-    first = "SELECT min(expires_at_us) FROM holds WHERE account = c.value AND status = 'open'"
-    over: list[str] = []
-    for id_, ends_us in db.execute(f"SELECT c.value, ({first}) FROM carray(?) c", (apsw.carray(ids),)):
-        book.due(id_, ends_us)
-        if ends_us <= now_us:
-            over.append(id_)
-    if over:
-        query = (
-            "SELECT h.* FROM carray(?1) c CROSS JOIN holds h ON h.account = c.value AND h.status = 'open' "
-            "AND h.expires_at_us <= ?2"
-        )
-        for row in db.execute(query, (apsw.carray(tuple(over)), now_us)):
-            book.add_hold(_hold(row))
+    for id_ in ids:
+        book.due(id_, now_us + 1)
+    of_them = "account IN (SELECT value FROM carray(?2))"
+    for row in db.execute(f"SELECT * FROM holds WHERE {_OVER} AND {of_them}", (now_us, apsw.carray(ids))):
+        book.add_hold(_hold(row))
+
+
+def load_due(db: apsw.Connection, book: Book, now_us: int, limit: int) -> None:
+    """Bring in at most `limit` holds whose time is over, those that ended first, and as many grants' accounts."""
+    holds = [_hold(row) for row in db.execute(f"SELECT * FROM holds WHERE {_OVER} {_FIRST}", (now_us, limit))]
+    grants = (
+        "SELECT account FROM grants WHERE remaining_e10 > held_e10 AND expires_at_us <= ?1 "
+        f"AND expires_at_us < {NEVER_US} {_FIRST}"
+    )
+    load(
+        db,
+        book,
+        dict.fromkeys([hold.account for hold in holds] + [id_ for (id_,) in db.execute(grants, (now_us, limit))]),
+    )
+    for hold in holds:
+        book.add_hold(hold)
+    _load_live_grants(db, book)
 
 
 def _take_holds(db: apsw.Connection, book: Book, query: str, keys: Iterable[HoldKey]) -> None:
@@ -221,17 +235,6 @@ def _hold(row: Any) -> HoldState:  # noqa: ANN401 - a row
     return HoldState(
         app, id_, account, amount, balance, _parts.decode(free), call_id, expires_us, status, position, closed, settled
     )
-
-
-def due(db: apsw.Connection, now_us: int, limit: int) -> list[str]:
-    """Accounts with a hold or a grant whose time is over: those of at most `limit` holds and as many grants."""
-    holds = "SELECT account FROM holds WHERE status = 'open' AND expires_at_us <= ? ORDER BY expires_at_us LIMIT ?"
-    grants = (
-        "SELECT account FROM grants WHERE remaining_e10 > held_e10 AND expires_at_us <= ? "
-        f"AND expires_at_us < {NEVER_US} ORDER BY expires_at_us LIMIT ?"
-    )
-    found = [account for query in (holds, grants) for (account,) in db.execute(query, (now_us, limit))]
-    return list(dict.fromkeys(found))
 
 
 def find_holds(db: apsw.Connection, app: str | None, id_: str) -> list[HoldState]:
@@ -348,15 +351,16 @@ def _grant_row(grant: Grant) -> Row:
 
 
 def _hold_row(hold: HoldState) -> Row:
+    free = msgspec.json.encode(hold.free).decode() if hold.free else "{}"
     return (
-        hold.app, hold.id, hold.account, hold.amount_e10, hold.balance_e10, msgspec.json.encode(hold.free).decode(),
-        hold.call_id, hold.expires_at_us, hold.status, hold.position, hold.closed_position, hold.settled_e10,
+        hold.app, hold.id, hold.account, hold.amount_e10, hold.balance_e10, free, hold.call_id, hold.expires_at_us,
+        hold.status, hold.position, hold.closed_position, hold.settled_e10,
     )  # fmt: skip
 
 
 PROJECTION = Projection(
     name="account_balances",
-    version=3,
+    version=4,
     tables=(
         Table(
             "account_balances", _BALANCE_COLUMNS, key="account", options="STRICT, WITHOUT ROWID",
@@ -374,8 +378,7 @@ PROJECTION = Projection(
         Table(
             "holds", _HOLD_COLUMNS, key="id, app", options="STRICT, WITHOUT ROWID",
             indexes=(
-                ("holds_open", "(account, expires_at_us) WHERE status = 'open'"),
-                ("holds_due", "(expires_at_us) WHERE status = 'open'"),
+                ("holds_due", "(expires_at_us, account) WHERE status = 'open'"),
                 ("holds_by_call", "(call_id, app) WHERE call_id IS NOT NULL"),
             ),
         ),

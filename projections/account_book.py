@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from projections.account_part import MARK_LINES, Grant, HoldKey, HoldState, LineRow, parted
+from projections.account_part import MARK_LINES, Grant, HoldKey, HoldState, LineRow
 from projections.account_state import NEVER_US, AccountState, Remembered
 from projections.bulk import Value
 from schema.account import AccountChanged, AccountCreated, key_of
@@ -42,6 +42,7 @@ class Book:
         self.of_users = False  # whether any of the accounts is a user's
         self.grants: dict[str, dict[str, Grant]] = {}
         self.holds: dict[HoldKey, HoldState] = {}
+        self.holds_of: dict[str, list[HoldState]] = {}  # by account
         self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
         # What events changed, collected where it is to be stored.
         self.touched: dict[str, None] = {}
@@ -67,9 +68,6 @@ class Book:
             self.remembered.states[account.id] = account
             self.remembered.owners[account.owner] = account.id
             self.of_users = self.of_users or account.owner.startswith("user/")
-            for hold in self.holds.values():
-                if hold.account == account.id and hold.status == "open":
-                    self.due(account.id, hold.expires_at_us)
 
     def add_grant(self, grant: Grant) -> None:
         """Take in a grant, unless it is there."""
@@ -80,12 +78,14 @@ class Book:
 
     def add_hold(self, hold: HoldState) -> None:
         """Take in a hold, unless it is there."""
-        if hold.key not in self.holds:
-            self.holds[hold.key] = hold
+        key = hold.key
+        if key not in self.holds:
+            self.holds[key] = hold
+            self.holds_of.setdefault(hold.account, []).append(hold)
             if hold.call_id is not None:
                 self.linked.setdefault((hold.app, hold.call_id), []).append(hold)
-            if hold.status == "open":
-                self.due(hold.account, hold.expires_at_us)
+        if hold.status == "open":
+            self.due(hold.account, hold.expires_at_us)
 
     def due(self, account: str, at_us: int) -> None:
         """Note that something of an account ends then."""
@@ -94,16 +94,18 @@ class Book:
             state.due_us = at_us
 
     def fork(self, account: str | None = None) -> "Book":
-        """A book to try events on: of all accounts, or of one and all holds."""
+        """A book to try events on: of all accounts, or of one, beside which others' holds are there to be read."""
         other, copy = Book(), msgspec.structs.replace
         ids = self.accounts if account is None else (account,)
         other.accounts = {id_: copy(self.accounts[id_]) for id_ in ids}
         other.owners, other.of_users = self.owners, self.of_users
         other.grants = {id_: {key: copy(each) for key, each in self.grants.get(id_, {}).items()} for id_ in ids}
-        other.holds = {key: copy(hold) for key, hold in self.holds.items()}
-        for hold in other.holds.values():
-            if hold.call_id is not None:
-                other.linked.setdefault((hold.app, hold.call_id), []).append(hold)
+        other.holds_of = {id_: [copy(hold) for hold in self.holds_of.get(id_, ())] for id_ in ids}
+        own = {hold.key: hold for holds in other.holds_of.values() for hold in holds}
+        other.holds = {**self.holds, **own}
+        other.linked = dict(self.linked)
+        for link in {(hold.app, hold.call_id) for hold in own.values() if hold.call_id is not None}:
+            other.linked[link] = [own.get(hold.key, hold) for hold in self.linked[link]]
         return other
 
     def hold_for(self, app: str, call_id: str, now_us: int) -> HoldState | None:
@@ -170,7 +172,7 @@ class Book:
         state = self.accounts[data.account]
         amount = amount_e10(data.amount)
         free = {} if data.free is None else {id_: amount_e10(part) for id_, part in data.free.items()}
-        balance = amount - sum(free.values())
+        balance = amount - sum(free.values()) if free else amount
         hold = HoldState(
             data.app or "", data.id, data.account, amount, balance, free, data.call_id, parse_time(data.expires_at),
             "open", position,
@@ -233,20 +235,17 @@ class Book:
             return
         state = self.accounts[charge.account]
         amount = amount_e10(charge.amount)
-        state.tokens = tokens = state.tokens + charge.tokens
+        state.tokens += charge.tokens
         state.balance_e10 = balance = state.balance_e10 - amount
-        state.spent_e10 = spent = state.spent_e10 + amount
+        state.spent_e10 += amount
         state.sequence = sequence = state.sequence + 1
         if self.lines is None:
             state.position = position
             return
-        free = state.free_e10
-        if charge.sequence != sequence or charge.after is None or amount_e10(charge.after) != balance + free:
+        if charge.sequence != sequence or charge.after is None or amount_e10(charge.after) != balance + state.free_e10:
             raise _unlike(state, sequence)
-        self._add_line((
-            position, state.id, state.position, "consumption", -amount, state.balance_held_e10 + state.free_held_e10,
-            balance, free, *parted(spent), *parted(state.owed_e10), *parted(tokens), sequence,
-        ), state)  # fmt: skip
+        held = state.balance_held_e10 + state.free_held_e10
+        self._add_line((position, state.id, state.position, "consumption", -amount, held, *state.shown()), state)
 
     def call_changed(self, data: ModelCallCorrected | ModelCallVoided | ModelCallRerated, position: int) -> None:
         """A call costs more, less, or another account."""
@@ -304,7 +303,8 @@ class Book:
         if self.lines is None:
             state.position = position
             return
-        self._add_line((position, state.id, state.position, kind, amount, state.held_e10, *state.shown()), state)
+        held = state.balance_held_e10 + state.free_held_e10
+        self._add_line((position, state.id, state.position, kind, amount, held, *state.shown()), state)
 
     def _add_line(self, line: LineRow, state: AccountState) -> None:
         assert self.lines is not None

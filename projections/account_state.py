@@ -5,7 +5,7 @@ from typing import Any
 import apsw
 from msgspec import Struct
 
-from projections.account_part import parted
+from projections.account_part import HIGH, parted
 
 NEVER_US = 2**62
 DUE_UNKNOWN_US = 0
@@ -60,7 +60,10 @@ class AccountState(Struct, gc=False):
 
     def shown(self) -> tuple[int, int, int, int, int, int, int, int, int]:
         """What a statement shows, as it is stored: sums without a bound of their own in two numbers."""
-        sums = (*parted(self.spent_e10), *parted(self.owed_e10), *parted(self.tokens))
+        spent, owed, tokens = self.spent_e10, self.owed_e10, self.tokens
+        if 0 <= spent < HIGH and 0 <= owed < HIGH and 0 <= tokens < HIGH:  # as nearly always
+            return (self.balance_e10, self.free_e10, 0, spent, 0, owed, 0, tokens, self.sequence)
+        sums = (*parted(spent), *parted(owed), *parted(tokens))
         return (self.balance_e10, self.free_e10, *sums, self.sequence)
 
     def postings(self) -> tuple[int, ...]:

@@ -68,6 +68,7 @@ def _parsed(text: str) -> int:
     return (since.days * _PER_DAY_S + since.seconds) * SECOND_US + since.microseconds
 
 
+@lru_cache(maxsize=1024)
 def format_time(time_us: int) -> str:
     """`2026-11-22T10:00:00.123456Z`, always with six digits."""
     minute, rest_us = divmod(time_us, MINUTE_US)

@@ -17,7 +17,7 @@ from schema.entry import Recorded
 from schema.errors import LedgerError
 from schema.hold import HoldDeclined, HoldPlaced
 from schema.model_call import ModelCallRecorded, RecordModelCall
-from tests.accounts import change_account, create_account, credit, hold, remembered_as_stored, settle
+from tests.accounts import change_account, create_account, credit, hold, remembered_as_stored, settle, sweep_accounts
 from tests.changes import a_rate
 from tests.histories import NOON_US, SECOND_US, call, open_book, reading, select
 from tests.test_budget import done
@@ -220,3 +220,59 @@ def test_more_than_can_be_remembered_is_forgotten(tmp_path: Path, monkeypatch: p
             kept.append(remembered_as_stored(book))
         assert max(kept) <= 4
         assert kept[-1] > 0
+
+
+def test_a_hold_that_is_settled_after_its_time_has_ended_before(tmp_path: Path) -> None:
+    """Also by a writer that finds the hold by its id, before it has looked at the account."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, hold("2", expires_in_s=10))
+        other = _other(book)
+        done(other, settle("1", at_us=NOON_US + 11 * SECOND_US))
+        other.stop()
+        with reading(book.path) as db:
+            kinds = [str(kind) for (kind,) in select(db, "SELECT type FROM events ORDER BY position DESC LIMIT 2")]
+        assert [kind.rsplit(".", 1)[0] for kind in reversed(kinds)] == ["hold.expired", "hold.settled"]
+
+
+def test_a_sweep_ends_no_more_holds_than_it_may(tmp_path: Path) -> None:
+    """What ended first ends first, of whichever account; the next sweep goes on."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, create_account("ann", "user", "ann"), credit("5", "c-2", "ann"))
+        accounts = ["acc", "ann", "acc", "acc", "ann"]
+        done(book, *[hold("1", f"h-{n}", of, expires_in_s=10 + n) for n, of in enumerate(accounts)])
+        ended: list[list[str]] = []
+        while (told := done(book, sweep_accounts(NOON_US + 60 * SECOND_US, 2))[0]).events:
+            assert told.recorded is not None
+            since = told.recorded.position - told.events
+            with reading(book.path) as db:
+                over = select(db, f"SELECT id FROM holds WHERE closed_position > {since} ORDER BY closed_position")
+            ended.append([str(id_) for (id_,) in over])
+        assert ended == [["h-0", "h-1"], ["h-2", "h-3"], ["h-4"]]
+        with reading(book.path) as db:
+            assert select(db, "SELECT sum(balance_held_e10), sum(holds) FROM account_balances") == [(0, 0)]
+
+
+def test_what_is_over_is_found_by_its_time_alone(tmp_path: Path) -> None:
+    """Holds that are open and not over are not gone through, however many there are."""
+    asked: dict[str, str] = {}
+
+    def note(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        asked[sql] = ""
+        return True
+
+    with open_book(tmp_path) as book, open_book(tmp_path) as other:
+        _begun(book)
+        done(book, hold("1"), credit("1", "g", kind="gift_register", expires_at="2026-11-22T12:00:10Z"))
+        db, _ = other._connect()
+        db.exec_trace = note
+        done(other, hold("1", "h-2"))
+        done(other, sweep_accounts())
+        db.exec_trace = None
+        about = [sql for sql in asked if "FROM holds" in sql and "expires_at_us" in sql]
+        plans = [str(row[3]) for sql in about for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?"))]
+        assert [plan for plan in plans if "holds" in plan] == [
+            "SEARCH holds USING INDEX holds_due (expires_at_us<?)"
+        ] * len(about)
+        assert len(about) == 2

@@ -78,8 +78,7 @@ def _same_or_conflict(first: Recorded, posted: PostedCredit) -> Decision:
 
 def _load_due(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SweepAccounts]) -> None:
     (command,) = commands
-    account_balance.load(db, ws.book, account_balance.due(db, command.received_at_us, command.limit))
-    load_details(db, ws.book, commands)
+    account_balance.load_due(db, ws.book, command.received_at_us, command.limit)
 
 
 @handles(SweepAccounts, _load_due, alone=True)
