@@ -141,10 +141,11 @@ def owned_by(db: apsw.Connection, kind: OwnerKind) -> bool:
 
 
 def load_details(db: apsw.Connection, book: Book, now_us: int) -> None:
-    """Bring in what may be spent of the book's accounts, what of theirs is over, and when the next of it will be."""
+    """Bring in what may be spent of the book's accounts, and what of theirs is over."""
     stale = [account for account in book.accounts.values() if account.due_us <= now_us]
     for account in stale:
-        account.due_us = NEVER_US
+        if not account.holds:
+            account.due_us = NEVER_US
     _load_due_holds(db, book, tuple(account.id for account in stale if account.holds), now_us)
     _load_live_grants(db, book)
 
@@ -195,14 +196,19 @@ def load_linked(db: apsw.Connection, book: Book, keys: Iterable[HoldKey]) -> Non
 def _load_due_holds(db: apsw.Connection, book: Book, ids: tuple[str, ...], now_us: int) -> None:
     """Bring in the open holds of accounts whose time is over. No index leads from an account to its holds.
 
-    All that are over and not ended yet are gone through: seldom any, as each ends at the next sweep.
+    All that are over and not ended yet are gone through: seldom any, as each ends at the next sweep. When the next one
+    ends is not looked up: it is after now.
     """
     if not ids:
         return
+    since_us = min(book.accounts[id_].due_us for id_ in ids)
     for id_ in ids:
-        book.due(id_, now_us + 1)
-    of_them = "account IN (SELECT value FROM carray(?2))"
-    for row in db.execute(f"SELECT * FROM holds WHERE {_OVER} AND {of_them}", (now_us, apsw.carray(ids))):
+        book.accounts[id_].due_us = now_us + 1
+    query = (
+        "SELECT h.* FROM holds o CROSS JOIN holds h ON h.id = o.id AND h.app = o.app WHERE o.status = 'open' "
+        "AND o.expires_at_us BETWEEN ?1 AND ?2 AND o.account IN (SELECT value FROM carray(?3))"
+    )
+    for row in db.execute(query, (since_us, now_us, apsw.carray(ids))):
         book.add_hold(_hold(row))
 
 
@@ -213,11 +219,8 @@ def load_due(db: apsw.Connection, book: Book, now_us: int, limit: int) -> None:
         "SELECT account FROM grants WHERE remaining_e10 > held_e10 AND expires_at_us <= ?1 "
         f"AND expires_at_us < {NEVER_US} {_FIRST}"
     )
-    load(
-        db,
-        book,
-        dict.fromkeys([hold.account for hold in holds] + [id_ for (id_,) in db.execute(grants, (now_us, limit))]),
-    )
+    ids = [hold.account for hold in holds] + [id_ for (id_,) in db.execute(grants, (now_us, limit))]
+    load(db, book, dict.fromkeys(ids))
     for hold in holds:
         book.add_hold(hold)
     _load_live_grants(db, book)
