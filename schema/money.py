@@ -43,6 +43,10 @@ def amount_text(amount_e10: int) -> str:
     """An amount of 1e-10 credits as a decimal string."""
     if 0 < amount_e10 < _CREDIT_E10:  # as what nearly every call costs
         text = "0." + str(amount_e10).zfill(COST_DECIMALS).rstrip("0")
+    elif amount_e10 > 0:  # as what an account has
+        digits = str(amount_e10)
+        fraction = digits[-COST_DECIMALS:].rstrip("0")
+        text = f"{digits[:-COST_DECIMALS]}.{fraction}" if fraction else digits[:-COST_DECIMALS]
     elif amount_e10:
         text = format_scaled(amount_e10, COST_DECIMALS)
     else:
