@@ -170,9 +170,9 @@ class PlainAccounts:
             if first.content != (account, content):
                 return "id_conflict"
             return "declined again" if first.status == "declined" else "duplicate"
-        found = self.due(account, now)
         if call and self.hold_for(call, now):
-            return "id_conflict"
+            return "id_conflict"  # and then nothing is told, not even what is over
+        found = self.due(account, now)
         self.order += 1
         legs = found.find(amount, now, model, overdraft=False)
         hold = PlainHold(account, amount, legs.balance, legs.free, now + seconds * 10**6, call, self.order)
