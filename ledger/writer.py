@@ -217,7 +217,7 @@ class Writer:
 
     def _decide_and_append(self, db: apsw.Connection, engine: Engine, commands: Sequence[Command]) -> Group:
         head = journal.read_head(db)
-        accounts = engine.accounts.take(db)
+        accounts = engine.begin(head.size)
         working_set = WorkingSet(self._rates, self._keyring, self._credentials, accounts)
         load_group(db, commands, working_set)
         group = decide_group(working_set, head, commands)

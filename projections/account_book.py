@@ -83,7 +83,8 @@ class Book:
             self.holds[key] = hold
             self.holds_of.setdefault(hold.account, []).append(hold)
             if hold.call_id is not None:
-                self.linked.setdefault((hold.app, hold.call_id), []).append(hold)
+                link = hold.app, hold.call_id
+                self.linked[link] = [*self.linked.get(link, ()), hold]  # a new list: a fork has the same ones
         if hold.status == "open":
             self.due(hold.account, hold.expires_at_us)
 

@@ -1,8 +1,5 @@
 """An account's figures, and those that a writer remembers from one group to the next."""
 
-from typing import Any
-
-import apsw
 from msgspec import Struct
 
 from projections.account_part import HIGH, parted
@@ -97,18 +94,17 @@ class AccountMemory:
 
     def __init__(self) -> None:
         self.kept = Remembered()
-        self._version: int | None = None
 
-    def take(self, db: apsw.Connection) -> Remembered:
-        """What is remembered, which is changed in place; call inside the write transaction."""
-        version: Any = db.execute("PRAGMA data_version").get
+    def take(self) -> Remembered:
+        """What is remembered, which is changed in place."""
         kept, self.kept = self.kept, Remembered()
         full = max(len(kept.states), len(kept.owners)) > REMEMBERED_MAX
-        if version == self._version and not full:
-            return kept
-        self._version = version
-        return Remembered()
+        return Remembered() if full else kept
 
     def keep(self, remembered: Remembered) -> None:
         """Remember what a committed group has left."""
         self.kept = remembered
+
+    def forget(self) -> None:
+        """Somebody else has written."""
+        self.kept = Remembered()

@@ -4,13 +4,14 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import apsw
 from msgspec import Struct
 
 import projections
 from projections.account_book import Book
-from projections.account_state import AccountMemory
+from projections.account_state import AccountMemory, Remembered
 from projections.name import PROJECTION as NAMES_PROJECTION
 from projections.name import NameTable
 from projections.projection import SHADOW, Projection, Target
@@ -66,6 +67,8 @@ class Engine:
         self.db = db
         self.names = NameTable()
         self.accounts = AccountMemory()
+        self._version: int | None = None  # changes when another connection has written
+        self._live: tuple[int, list[str]] | None = None  # a position, and the projections that are exactly there
         self._kinds_of: Sequence[Recorded] | None = None
         self._found_kinds: set[type] = set()
 
@@ -81,6 +84,35 @@ class Engine:
                 "INSERT INTO projections VALUES (?, ?, 0, NULL, NULL)", (projection.name, projection.version)
             )
 
+    def begin(self, before: int) -> Remembered:
+        """What is remembered of accounts; call inside the write transaction, before anything is decided.
+
+        Raises Rebuilding where a projection that decisions read does not include position `before` as this version has
+        it: another version of this software has opened the file, and what it left says nothing of what came since.
+        """
+        version: Any = self.db.execute("PRAGMA data_version").get
+        if version != self._version:
+            self._version, self._live = version, None
+            self.accounts.forget()
+        if self._live is None or self._live[0] != before:
+            live = self._live_at(before)
+            for projection in registry().values():
+                if projection.blocking and projection.name not in live:
+                    raise Rebuilding(f"{projection.name} is not as this version keeps it: run one version on a file")
+            self._live = before, live
+        return self.accounts.take()
+
+    def _live_at(self, before: int) -> list[str]:
+        """The projections that are of this version and exactly there, with all that they need, in their order."""
+        have = checkpoints(self.db)
+        live: list[str] = []
+        for projection in registry().values():
+            checkpoint = have[projection.name]
+            here = checkpoint.position == before and checkpoint.version == projection.version
+            if here and all(need in live for need in projection.needs):
+                live.append(projection.name)
+        return live
+
     def apply(self, before: int, events: Sequence[Recorded], book: Book | None = None) -> None:
         """Apply events that follow position `before` to every projection that is exactly there.
 
@@ -89,19 +121,17 @@ class Engine:
         One that is behind, or of another version, is left to its rebuild, and so is what needs it: nothing is
         skipped.
         """
-        have = checkpoints(self.db)
+        begun = self._live is not None and self._live[0] == before
+        applied = self._live[1] if self._live is not None and begun else self._live_at(before)
         live = Target(self.db, self.names, book=book)
-        applied: list[str] = []
         kinds = self._kinds(events)
-        for projection in registry().values():
-            checkpoint = have[projection.name]
-            here = checkpoint.position == before and checkpoint.version == projection.version
-            if here and all(need in applied for need in projection.needs):
-                if projection.concerns(kinds):
-                    projection.apply(live, events)
-                applied.append(projection.name)
+        for name in applied:
+            projection = registry()[name]
+            if projection.concerns(kinds):
+                projection.apply(live, events)
         marks = ",".join("?" * len(applied))
         self.db.execute(f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied))
+        self._live = (events[-1].position, applied) if begun else None
 
     def _kinds(self, events: Sequence[Recorded]) -> set[type]:
         """The kinds of data in a batch, told once for all projections."""
@@ -112,6 +142,8 @@ class Engine:
     def forget(self) -> None:
         """Drop what is cached of the file; call after every roll-back."""
         self.names.forget()
+        self.accounts.forget()
+        self._live = None
 
     def catch_up(self, projection: Projection, events: Sequence[Recorded]) -> None:
         """Apply the next events to one live projection that is behind."""

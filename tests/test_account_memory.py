@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ledger.queue import CommandQueue
 from ledger.writer import Appended, Writer
 from projections import account_state, engine
+from projections.account_book import AccountState, Book
 from projections.projection import Target
 from schema.charge import Charge
 from schema.entry import Recorded
@@ -277,3 +278,47 @@ def test_what_is_over_is_found_by_its_time_alone(tmp_path: Path) -> None:
             "SEARCH holds USING INDEX holds_due (expires_at_us<?)",
         ]
         assert not [plan for plan in plans if plan.startswith("SCAN") and "carray" not in plan]
+
+
+@pytest.mark.parametrize("moved", ["version = version + 1", "version = version - 1", "position = position - 1"])
+def test_nothing_is_decided_by_what_another_version_left(tmp_path: Path, moved: str) -> None:
+    """Its accounts say nothing of what came since: every write is refused, also one that would remember better."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        done(book, hold("1"))
+        with closing(apsw.Connection(str(book.path))) as db:
+            db.execute(f"UPDATE projections SET {moved} WHERE name = 'account_balances'")
+        refused = book.write([hold("1", "h-2"), _called("c-1")])
+        assert [each.code for each in refused if isinstance(each, LedgerError)] == ["rebuilding"] * 2
+        with closing(apsw.Connection(str(book.path))) as db:
+            back = moved.translate(str.maketrans("+-", "-+"))
+            db.execute(f"UPDATE projections SET {back} WHERE name = 'account_balances'")
+            assert db.execute("SELECT size FROM journal_head").get == 4
+        done(book, hold("1", "h-2"))
+
+
+def test_what_no_decision_reads_may_be_of_another_version(tmp_path: Path) -> None:
+    """It is left to its rebuild, and writes go on."""
+    with open_book(tmp_path) as book:
+        _begun(book)
+        with closing(apsw.Connection(str(book.path))) as db:
+            db.execute("UPDATE projections SET version = version + 1 WHERE name = 'model_call_stats'")
+        done(book, _called("c-1"), hold("1"))
+        done(book, _called("c-2"))
+        with reading(book.path) as db:
+            rows = dict(select(db, "SELECT name, position FROM projections"))
+        assert rows["model_call_stats"] == 3
+        assert rows["account_balances"] == rows["model_calls"] == 6
+
+
+def test_a_fork_leaves_the_links_of_others_alone() -> None:
+    """A hold that is tried for a call which another account's hold was for is not in the book that it was tried on."""
+    book = Book()
+    for id_ in ("acc", "ann"):
+        book.add(AccountState(id_, f"app//{id_}", "never", (), balance_e10=10**11, issued_e10=10**11))
+    held = HoldPlaced(id="h-1", amount="1", account="ann", call_id="c-1", expires_at="2026-11-22T12:00:10.000000Z")
+    book.placed(held, 1)
+    tried = book.fork("acc")
+    tried.placed(replace(held, id="h-2", account="acc"), 2)
+    assert [hold.id for hold in book.linked["", "c-1"]] == ["h-1"]
+    assert [hold.id for hold in tried.linked["", "c-1"]] == ["h-1", "h-2"]
