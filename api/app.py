@@ -202,11 +202,9 @@ async def _deliver_forever(services: Services) -> None:
 
 
 async def _sweep_forever(services: Services) -> None:
-    """End what is over: started calls, holds, grants, orders. Several workers may sweep: each ends once.
-
-    At once at first: until what ended while nobody served is told, each first look at an account goes through it.
-    """
+    """End what is over: started calls, holds, grants, orders. Several workers may sweep: each ends once."""
     while True:
+        await asyncio.sleep(services.settings.sweep_interval_s)
         try:
             while await _sweep(services) == SWEEP_CALLS_MAX:
                 pass
@@ -218,7 +216,6 @@ async def _sweep_forever(services: Services) -> None:
             log.warning("sweep_waits", code=error.code)
         except Exception:
             log.exception("sweep_waits")  # the next one may succeed; this task must not end for good
-        await asyncio.sleep(services.settings.sweep_interval_s)
 
 
 async def _sweep(services: Services) -> int:

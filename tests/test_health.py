@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from projections.engine import registry
+from schema.errors import StorageUnavailable
 from tests.serving import CALLS, Service, a_call, serving
 
 
@@ -15,12 +16,20 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_a_ledger_that_cannot_be_written_is_not_ready_until_it_can(service: Service) -> None:
+def test_a_ledger_that_cannot_be_written_is_not_ready_until_it_can(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a group that storage refused, readiness is gone; the next group that is stored brings it back."""
+
+    def refuse() -> None:
+        raise StorageUnavailable
+
     assert service.request("GET", "/health/ready", None).status_code == 200
-    service.ledger.writer.storing = False
-    response = service.request("GET", "/health/ready", None)
-    assert (response.status_code, response.json()) == (503, {"status": "unready"})
+    with monkeypatch.context() as patch:
+        patch.setattr(service.ledger.writer, "_begin", refuse)
+        assert service.post(CALLS, a_call("c-0")).status_code == 503
+        response = service.request("GET", "/health/ready", None)
+        assert (response.status_code, response.json()) == (503, {"status": "unready"})
     assert service.post(CALLS, a_call("c-1")).status_code == 201
     assert service.request("GET", "/health/ready", None).status_code == 200
 
