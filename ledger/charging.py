@@ -27,7 +27,8 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
     account = payer(book, call, any_account=any_account)
     if account is None:
         return ()
-    cost = None if call.rating is None else call.rating.cost
+    rating = call.rating
+    cost = None if rating is None else rating.cost
     amount = 0 if cost is None else amount_e10(cost)
     events: Sequence[NewEvent] = ()
     if account.due_us <= now_us:
@@ -35,8 +36,9 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
         account = teller.settle_due(account.id)
         book, events = teller.book, teller.events
     tokens = tokens_of(call.usage)
-    if not account.grants and cost is not None and 0 < amount <= account.unheld_balance_e10:  # as nearly every call
-        after = amount_text(account.total_e10 - amount)
+    balance = account.balance_e10
+    if 0 < amount <= balance - account.balance_held_e10 and cost is not None and not account.grants:  # as nearly always
+        after = amount_text(balance + account.free_e10 - amount)
         call.charge = Charge(account=account.id, amount=cost, tokens=tokens, sequence=account.sequence + 1, after=after)
         return events
     grants = usable(book, account, now_us, call)

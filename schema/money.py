@@ -6,7 +6,7 @@ CREDIT_E10 = 10**COST_DECIMALS
 RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
 ZERO = "0"  # one object: a default is left out of an entry by identity
-WRITTEN_MAX = 32_768  # several groups' worth, so that few are forgotten before they are read
+WRITTEN_MAX = 8_192  # a large group's worth: few are forgotten before they are read, and all stay near the processor
 _CREDIT_E10 = 10**COST_DECIMALS
 _written: dict[str, int] = {}
 
