@@ -22,6 +22,7 @@ BATCH_COUNT = int(os.environ.get("BENCH_BATCH_CALLS", "100000"))
 SINGLE_COUNT = int(os.environ.get("BENCH_SINGLE_CALLS", "20000"))
 ROUNDS = 5
 REBUILD_ROUNDS = 3
+TURNS = 20  # of two services in turn: so many that a change of the machine's speed meets both alike
 REBUILD_COUNT = int(os.environ.get("BENCH_REBUILD_CALLS", "100000"))
 STATISTICS_COUNTS = tuple(int(n) for n in os.environ.get("BENCH_STATISTICS_CALLS", "10000,100000,1000000").split(","))
 RESULTS = Path("bench-results")
@@ -91,7 +92,7 @@ def _leases() -> tuple[list[Row], object]:
 
 
 def _rated() -> tuple[list[Row], object]:
-    runs = [rated.batches(BATCH_COUNT, ROUNDS), rated.singles(SINGLE_COUNT, ROUNDS)]
+    runs = [rated.batches(BATCH_COUNT, TURNS), rated.singles(SINGLE_COUNT, ROUNDS)]
     rows = [
         _row(
             f"{run.posts}, with rates", harmonic_mean(run.rated_per_s), harmonic_mean(run.unrated_per_s),
@@ -103,7 +104,7 @@ def _rated() -> tuple[list[Row], object]:
 
 
 def _charged() -> tuple[list[Row], object]:
-    runs = [charged.batches(BATCH_COUNT, ROUNDS, "app"), charged.batches(BATCH_COUNT, ROUNDS, "user")]
+    runs = [charged.batches(BATCH_COUNT, TURNS, "app"), charged.batches(BATCH_COUNT, TURNS, "user")]
     holds = charged.holds(SINGLE_COUNT, ROUNDS)
     rows = [
         _row(
