@@ -225,6 +225,7 @@ class Writer:
             before = head.size
             journal.append(db, head, group.events, group.entries)
             engine.apply(before, group.events, working_set.book if working_set.book.collects else None)
+        # A book that does not collect has not followed all that its accounts' rows are made of.
         if working_set.book.collects or not any(isinstance(event.data, KINDS) for event in group.events):
             group.accounts = accounts
         if working_set.state.changed or group.writes:

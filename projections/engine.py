@@ -68,7 +68,8 @@ class Engine:
         self.names = NameTable()
         self.accounts = AccountMemory()
         self._version: int | None = None  # changes when another connection has written
-        self._live: tuple[int, list[str]] | None = None  # a position, and the projections that are exactly there
+        self._at: int | None = None  # the position where these projections are exactly, once a group has begun
+        self._live: list[str] = []
         self._kinds_of: Sequence[Recorded] | None = None
         self._found_kinds: set[type] = set()
 
@@ -92,14 +93,14 @@ class Engine:
         """
         version: Any = self.db.execute("PRAGMA data_version").get
         if version != self._version:
-            self._version, self._live = version, None
+            self._version, self._at = version, None
             self.accounts.forget()
-        if self._live is None or self._live[0] != before:
+        if self._at != before:
             live = self._live_at(before)
             for projection in registry().values():
                 if projection.blocking and projection.name not in live:
                     raise Rebuilding(f"{projection.name} is not as this version keeps it: run one version on a file")
-            self._live = before, live
+            self._at, self._live = before, live
         return self.accounts.take()
 
     def _live_at(self, before: int) -> list[str]:
@@ -121,8 +122,8 @@ class Engine:
         One that is behind, or of another version, is left to its rebuild, and so is what needs it: nothing is
         skipped.
         """
-        begun = self._live is not None and self._live[0] == before
-        applied = self._live[1] if self._live is not None and begun else self._live_at(before)
+        begun = self._at == before
+        applied = self._live if begun else self._live_at(before)
         live = Target(self.db, self.names, book=book)
         kinds = self._kinds(events)
         for name in applied:
@@ -131,7 +132,7 @@ class Engine:
                 projection.apply(live, events)
         marks = ",".join("?" * len(applied))
         self.db.execute(f"UPDATE projections SET position = ? WHERE name IN ({marks})", (events[-1].position, *applied))
-        self._live = (events[-1].position, applied) if begun else None
+        self._at = events[-1].position if begun else None
 
     def _kinds(self, events: Sequence[Recorded]) -> set[type]:
         """The kinds of data in a batch, told once for all projections."""
@@ -143,7 +144,7 @@ class Engine:
         """Drop what is cached of the file; call after every roll-back."""
         self.names.forget()
         self.accounts.forget()
-        self._live = None
+        self._at = None
 
     def catch_up(self, projection: Projection, events: Sequence[Recorded]) -> None:
         """Apply the next events to one live projection that is behind."""

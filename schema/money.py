@@ -7,7 +7,6 @@ RATE_DECIMALS = 12  # prices are integers of 1e-12 credits a unit
 PERCENT_DECIMALS = 4
 ZERO = "0"  # one object: a default is left out of an entry by identity
 WRITTEN_MAX = 8_192  # a large group's worth: few are forgotten before they are read, and all stay near the processor
-_CREDIT_E10 = 10**COST_DECIMALS
 _written: dict[str, int] = {}
 
 
@@ -41,7 +40,7 @@ def format_scaled(amount: int, decimals: int) -> str:
 
 def amount_text(amount_e10: int) -> str:
     """An amount of 1e-10 credits as a decimal string."""
-    if 0 < amount_e10 < _CREDIT_E10:  # as what nearly every call costs
+    if 0 < amount_e10 < CREDIT_E10:  # as what nearly every call costs
         text = "0." + str(amount_e10).zfill(COST_DECIMALS).rstrip("0")
     elif amount_e10 > 0:  # as what an account has
         digits = str(amount_e10)
