@@ -36,7 +36,7 @@ def load(db: apsw.Connection, ws: WorkingSet, commands: Sequence[StartModelCall]
     ws.load(db, [(hold_source(call.app), call.id or "") for call in calls])
     named = [call.hold.account for call in calls if call.hold is not None and call.hold.account is not None]
     account_balance.load(db, ws.book, dict.fromkeys(named))
-    payer.load(db, ws, [(call.app or "", call.id or "", call.user_id, call.account) for call in calls], commands)
+    payer.load(db, ws, calls, commands)
 
 
 def begin(ws: WorkingSet, command: StartModelCall, started: NewEvent) -> Decision:

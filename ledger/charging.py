@@ -11,7 +11,7 @@ from schema.charge import Charge
 from schema.entry import NewEvent
 from schema.hold import HoldSettled, source_of
 from schema.model_call import ModelCallCompleted, ModelCallFailed, ModelCallRecorded, Usage
-from schema.money import amount_e10, amount_text
+from schema.money import COST_DECIMALS, amount_e10, format_scaled
 
 Chargeable = ModelCallRecorded | ModelCallCompleted | ModelCallFailed
 
@@ -38,8 +38,12 @@ def charge_call(ws: WorkingSet, call: Chargeable, now_us: int, actor: str, *, an
     tokens = tokens_of(call.usage)
     balance = account.balance_e10
     if 0 < amount <= balance - account.balance_held_e10 and cost is not None and not account.grants:  # as nearly always
-        after = amount_text(balance + account.free_e10 - amount)
-        call.charge = Charge(account=account.id, amount=cost, tokens=tokens, sequence=account.sequence + 1, after=after)
+        total = balance + account.free_e10 - amount
+        after = format_scaled(total, COST_DECIMALS)
+        charge = Charge(account=account.id, amount=cost, tokens=tokens, sequence=account.sequence + 1, after=after)
+        call.charge = charge
+        if not events:
+            ws.book.plain = charge, account, amount, total
         return events
     grants = usable(book, account, now_us, call)
     drawn = draw(account, grants, amount, overdraft=account.overdraft == "unheld")

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from ledger import tree
-from projections.bulk import Value, insert_flat
+from projections.bulk import Value, insert_flat, row_of
 from schema.entry import Recorded
 from schema.event import decode
 from schema.ids import subject_keys
@@ -64,7 +64,7 @@ def append(db: apsw.Connection, head: Head, events: Sequence[Recorded], entries:
     values: list[Value] = []
     for e, entry, leaf in zip(events, entries, leaves, strict=True):
         values += (e.position, e.source, e.id, e.type, e.subject, e.time_us, entry.decode(), leaf)
-    insert_flat(db, f"INSERT INTO events ({', '.join(_COLUMNS)})", len(_COLUMNS), values)
+    insert_flat(db, f"INSERT INTO events ({', '.join(_COLUMNS)})", row_of(len(_COLUMNS)), values)
     head.size = tree.extend(head.size, head.edge, leaves)
     head.recorded_at_us = events[-1].recorded_at_us
     db.execute(

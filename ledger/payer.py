@@ -1,34 +1,42 @@
 """Who pays for a call: the account it names, else its user's, else its app's, if there is one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
+from msgspec import Struct
 
 from ledger.decision import WorkingSet
 from projections import account_balance
 from projections.account_book import AccountState, Book
 from schema.hold import source_of
 
-CallKeys = tuple[str, str, str | None, str | None]  # app, id, user, account
+
+class CallKeys(Struct, frozen=True, gc=False):
+    """What tells who pays for a call, where there is no call yet."""
+
+    app: str | None
+    id: str
+    user_id: str | None
+    account: str | None
 
 
-def load(db: apsw.Connection, ws: WorkingSet, calls: Iterable[CallKeys], commands: Sequence[Any]) -> None:
-    """Bring in, set-wise, the accounts that may pay for calls; nothing at all where the ledger has no accounts."""
+def load(db: apsw.Connection, ws: WorkingSet, calls: Sequence[Any], commands: Sequence[Any]) -> None:
+    """Bring in, set-wise, the accounts that may pay for calls, in any form; nothing where there are no accounts."""
     if not account_balance.exist(db):
         return
-    book, wanted = ws.book, list(calls)
+    book = ws.book
     book.collect()  # nearly every event will be a charge: what it does need not be worked out twice
-    named = {account for _, _, _, account in wanted if account is not None}
+    named = {call.account for call in calls if call.account is not None}
     if account_balance.any_linked(db):
-        account_balance.load_linked(db, book, [(app, id_) for app, id_, _, _ in wanted])
+        account_balance.load_linked(db, book, [(call.app or "", call.id or "") for call in calls])
         linked = [hold for holds in book.linked.values() for hold in holds]
         named.update(hold.account for hold in linked)
         settled = [hold for hold in linked if hold.status == "settled"]
         ws.load(db, [(source_of(hold.app or None), f"{hold.id}/settle") for hold in settled])
-    owners = {f"app//{app}" for app in {app for app, _, _, _ in wanted}}
+    owners = {f"app//{app}" for app in {call.app or "" for call in calls}}
     if account_balance.owned_by(db, "user"):
-        users = {(app, user) for app, _, user, _ in wanted if user is not None}
+        users = {(call.app or "", call.user_id) for call in calls if call.user_id is not None}
         owners.update(f"user/{app}/{user}" for app, user in users)
         owners.update(f"user//{user}" for _, user in users)
     account_balance.load(db, book, sorted(named))
@@ -53,7 +61,7 @@ def may_use(account: AccountState, app: str | None) -> bool:
 
 def payer(book: Book, call: Any, *, any_account: bool) -> AccountState | None:  # noqa: ANN401 - a call in any form
     """The account that pays for a call; one that its app may not use is passed over."""
-    app = call.app
+    app = call.app or ""
     if call.account is not None:
         named = book.accounts.get(call.account)
         if named is not None and (any_account or may_use(named, app)):

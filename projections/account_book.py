@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from projections.account_part import MARK_LINES, Grant, HoldKey, HoldState, LineRow
+from projections.account_part import MARK_LINES, Grant, HoldKey, HoldState
 from projections.account_state import NEVER_US, AccountState, Remembered
 from projections.bulk import Value
 from schema.account import AccountChanged, AccountCreated, key_of
@@ -32,6 +32,10 @@ class Moved(Protocol):
     def after(self) -> str | None: ...
 
 
+# What nearly every charge is, one from the balance alone: with its account, its amount, and the total afterwards.
+Plain = tuple[Charge, AccountState, int, int]
+
+
 class Book:
     """The accounts that a batch touches, with what is loaded of their grants and holds."""
 
@@ -44,9 +48,10 @@ class Book:
         self.holds: dict[HoldKey, HoldState] = {}
         self.holds_of: dict[str, list[HoldState]] = {}  # by account
         self.linked: dict[HoldKey, list[HoldState]] = {}  # by app and call
+        self.plain: Plain | None = None  # the charge that was decided last, so that it need not be read from its event
         # What events changed, collected where it is to be stored.
         self.touched: dict[str, None] = {}
-        self.lines: list[Value] | None = None  # the values of all rows in one sequence
+        self.lines: list[Value] | None = None  # of statements, the values of all in one sequence
         self.marks: list[tuple[str, int]] = []
         self.changed_grants: dict[tuple[str, str], Grant] = {}
         self.changed_holds: dict[HoldKey, HoldState] = {}
@@ -227,26 +232,30 @@ class Book:
                 self.due(state.id, grant.expires_at_us)
 
     def call_charged(self, data: ModelCallRecorded | ModelCallCompleted | ModelCallFailed, position: int) -> None:
-        """A finished call. What nearly every charge is, one from the balance alone, goes straight through."""
+        """A finished call."""
         charge = data.charge
         if charge is None:
             return
-        if charge.free is not None or charge.owed != ZERO or charge.hold is not None or charge.sequence is None:
-            self.charged(charge, position)
-            return
-        state = self.accounts[charge.account]
-        amount = amount_e10(charge.amount)
+        plain = self.plain
+        if plain is None or plain[0] is not charge:
+            plain = self._plain(charge)
+            if plain is None:
+                self.charged(charge, position)
+                return
+        _, state, amount, total = plain
         state.tokens += charge.tokens
         state.balance_e10 = balance = state.balance_e10 - amount
         state.spent_e10 += amount
         state.sequence = sequence = state.sequence + 1
-        if self.lines is None:
-            state.position = position
-            return
-        if charge.sequence != sequence or charge.after is None or amount_e10(charge.after) != balance + state.free_e10:
+        if self.lines is not None and (charge.sequence != sequence or total != balance + state.free_e10):
             raise _unlike(state, sequence)
-        held = state.balance_held_e10 + state.free_held_e10
-        self._add_line((position, state.id, state.position, "consumption", -amount, held, *state.shown()), state)
+        self._line(state, position, "consumption", -amount)
+
+    def _plain(self, charge: Charge) -> Plain | None:
+        after = charge.after
+        if after is None or charge.free is not None or charge.owed != ZERO or charge.hold is not None:
+            return None
+        return charge, self.accounts[charge.account], amount_e10(charge.amount), amount_e10(after)
 
     def call_changed(self, data: ModelCallCorrected | ModelCallVoided | ModelCallRerated, position: int) -> None:
         """A call costs more, less, or another account."""
@@ -301,19 +310,16 @@ class Book:
         self._line(state, position, kind, amount)
 
     def _line(self, state: AccountState, position: int, kind: TransactionKind | None = None, amount: int = 0) -> None:
+        before, state.position = state.position, position
         if self.lines is None:
-            state.position = position
             return
-        held = state.balance_held_e10 + state.free_held_e10
-        self._add_line((position, state.id, state.position, kind, amount, held, *state.shown()), state)
-
-    def _add_line(self, line: LineRow, state: AccountState) -> None:
-        assert self.lines is not None
-        self.lines += line
+        self.lines += (
+            position, state.id, before, kind, amount, state.balance_held_e10 + state.free_held_e10, state.balance_e10,
+            state.free_e10, state.spent_e10, state.owed_e10, state.tokens, state.sequence,
+        )  # fmt: skip
         self.touched[state.id] = None
-        state.position = position = line[0]
-        state.lines += 1
-        if not state.lines % MARK_LINES:
+        state.lines = lines = state.lines + 1
+        if not lines % MARK_LINES:
             self.marks.append((state.id, position))
 
 

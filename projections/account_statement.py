@@ -6,12 +6,13 @@ to find an account's line at a position is to seek the next mark and to walk bac
 """
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from itertools import chain
+from typing import Any, cast
 
 import apsw
 
-from projections.account_part import LineRow
-from projections.bulk import Value, insert, insert_flat
+from projections.account_part import HIGH, LineRow, parted
+from projections.bulk import Row, Value, insert, insert_flat
 from projections.projection import Table, Target
 from schema.credit import TransactionKind
 
@@ -36,7 +37,9 @@ _COLUMNS = f"""
     {SHOWN.strip()}
     PRIMARY KEY (position, account)
 """
-_WIDTH = 15  # columns
+_WIDTH = 12  # values of a line: sums that are stored in two columns are one
+_SUMS = (8, 9, 10)  # the places of those among them
+_PLAIN = f"({','.join('0,?' if n in _SUMS else '?' for n in range(_WIDTH))})"
 LINES = Table("account_statement", _COLUMNS, key="position, account", options="STRICT, WITHOUT ROWID")
 MARKS = Table(
     "account_statement_marks",
@@ -54,8 +57,21 @@ TransactionRow = tuple[int, int, TransactionKind, int, int]
 
 def store(target: Target, lines: Sequence[Value], marks: list[tuple[str, int]]) -> None:
     """Add lines, the values of all of them in one sequence, in the order of the journal; and the marks among them."""
-    insert_flat(target.db, f"INSERT INTO {target.table(LINES.name)}", _WIDTH, lines)
+    if not lines:
+        return
+    head = f"INSERT INTO {target.table(LINES.name)}"
+    sums: Any = [lines[n::_WIDTH] for n in _SUMS]
+    if min(map(min, sums)) >= 0 and max(map(max, sums)) < HIGH:  # as nearly always
+        insert_flat(target.db, head, _PLAIN, lines)
+    else:
+        insert(target.db, head, [_parted(lines[n : n + _WIDTH]) for n in range(0, len(lines), _WIDTH)])
     insert(target.db, f"INSERT INTO {target.table(MARKS.name)}", marks)
+
+
+def _parted(line: Sequence[Any]) -> Row:
+    """A line as it is stored."""
+    sums = chain.from_iterable(parted(line[n]) for n in _SUMS)
+    return [*line[: _SUMS[0]], *sums, *line[_SUMS[-1] + 1 :]]
 
 
 def line_at(db: apsw.Connection, account: str, position: int) -> LineRow | None:

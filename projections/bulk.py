@@ -21,16 +21,23 @@ Row = Sequence[Value]
 def insert(db: apsw.Connection, head: str, rows: Sequence[Row], tail: str = "") -> None:
     """Run `head VALUES rows tail`, in as few statements as fit. All rows have the width of the first."""
     if rows:
-        insert_flat(db, head, len(rows[0]), list(chain.from_iterable(rows)), tail)
+        insert_flat(db, head, row_of(len(rows[0])), list(chain.from_iterable(rows)), tail)
 
 
-def insert_flat(db: apsw.Connection, head: str, width: int, values: Sequence[Value], tail: str = "") -> None:
-    """The same for the values of all rows in one sequence, `width` of them a row: a row then needs no object."""
+def insert_flat(db: apsw.Connection, head: str, row: str, values: Sequence[Value], tail: str = "") -> None:
+    """The same for the values of all rows in one sequence, which stand in a row as `row` says: they need no objects."""
+    width = row.count("?")
     done, count = 0, len(values) // width
     while done < count:
-        size = _block(count - done, STATEMENT_CHARS_MAX // (2 * width + 2))
-        db.execute(_statement(head, width, size, tail), values[done * width : (done + size) * width])
+        size = _block(count - done, STATEMENT_CHARS_MAX // (len(row) + 1))
+        db.execute(_statement(head, row, size, tail), values[done * width : (done + size) * width])
         done += size
+
+
+@cache
+def row_of(width: int) -> str:
+    """A row of nothing but values."""
+    return "(" + ",".join("?" * width) + ")"
 
 
 def _block(left: int, fitting: int) -> int:
@@ -39,6 +46,5 @@ def _block(left: int, fitting: int) -> int:
 
 
 @cache
-def _statement(head: str, width: int, size: int, tail: str) -> str:
-    row = "(" + ",".join("?" * width) + ")"
+def _statement(head: str, row: str, size: int, tail: str) -> str:
     return f"{head} VALUES {','.join([row] * size)} {tail}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from projections.bulk import Row, Value, insert, insert_flat
+from projections.bulk import Row, Value, insert, insert_flat, row_of
 from projections.name import CallEvent, NamedCall
 from projections.projection import Projection, Table, Target
 from schema.correction import ModelCallCorrected, ModelCallRerated, ModelCallVoided
@@ -159,7 +159,7 @@ def _apply(target: Target, events: Sequence[Recorded]) -> None:
             _apply_each(target, calls, events[0].position)
             return
         values += _recorded_row(event, data, names)
-    insert_flat(target.db, f"INSERT INTO {target.table('model_calls')}", len(_NAMES), values)
+    insert_flat(target.db, f"INSERT INTO {target.table('model_calls')}", row_of(len(_NAMES)), values)
 
 
 def _apply_each(target: Target, calls: Sequence[NamedCall], first: int) -> None:

@@ -39,7 +39,7 @@ def _load_accounts(db: apsw.Connection, ws: WorkingSet, calls: Sequence[KnownCal
     call = calls[0].call if calls else None
     if given is not None and call is not None:
         user, account = (getattr(call if v is UNSET else given, n) for n in _PAYERS for v in [getattr(given, n)])
-        payer.load(db, ws, [(command.app, command.id, user, account)], [command])
+        payer.load(db, ws, [payer.CallKeys(command.app, command.id, user, account)], [command])
 
 
 _PAYERS = ("user_id", "account")

@@ -33,8 +33,7 @@ from schema.times import format_time, parse_time
 def _load_recorded(db: apsw.Connection, ws: WorkingSet, commands: Sequence[RecordModelCall]) -> None:
     ws.rates.refresh(db)
     ws.load(db, [(source_of(c.call.app or ""), c.call.id) for c in commands])
-    calls = ((c.call.app or "", c.call.id, c.call.user_id, c.call.account) for c in commands)
-    payer.load(db, ws, calls, commands)
+    payer.load(db, ws, [c.call for c in commands], commands)
 
 
 @handles(RecordModelCall, _load_recorded)
@@ -55,7 +54,7 @@ def record(ws: WorkingSet, command: RecordModelCall) -> Decision:
     if not ws.book.accounts:
         return Decision([new])
     before = charge_call(ws, call, command.received_at_us, command.actor, any_account=command.any_account)
-    return Decision([*before, new])
+    return Decision([*before, new] if before else [new])
 
 
 def _same_or_conflict(first: Recorded, content: msgspec.Struct) -> Decision:
@@ -96,11 +95,10 @@ def _ends(id_: str) -> tuple[str, ...]:
 def _load_finished(db: apsw.Connection, ws: WorkingSet, commands: Sequence[FinishModelCall]) -> None:
     ws.rates.refresh(db)
     ws.load(db, [(source_of(c.app), id_) for c in commands for id_ in _ends(c.id)])
-    calls: list[payer.CallKeys] = [(c.app, c.id, c.end.user_id, c.end.account) for c in commands]
     began = (ws.find(source_of(c.app), c.id) for c in commands)
     starts = (event.data for event in began if event is not None)
-    calls += [(s.app or "", s.id or "", s.user_id, s.account) for s in starts if isinstance(s, ModelCallStarted)]
-    payer.load(db, ws, calls, commands)
+    ends = [payer.CallKeys(c.app, c.id, c.end.user_id, c.end.account) for c in commands]
+    payer.load(db, ws, [*ends, *(start for start in starts if isinstance(start, ModelCallStarted))], commands)
 
 
 @handles(FinishModelCall, _load_finished)
