@@ -38,9 +38,10 @@ def load(db: apsw.Connection, ws: WorkingSet, calls: Sequence[Any], commands: Se
     if account_balance.owned_by(db, "user"):
         users = {(call.app or "", call.user_id) for call in calls if call.user_id is not None}
         owners.update(f"user/{app}/{user}" for app, user in users)
-        owners.update(f"user//{user}" for _, user in users)
-    account_balance.load(db, book, sorted(named))
-    account_balance.load_owned(db, book, sorted(owners))
+        if account_balance.owned_by(db, "user/"):  # of any app
+            owners.update(f"user//{user}" for _, user in users)
+    account_balance.load(db, book, named)
+    account_balance.load_owned(db, book, owners)
     load_details(db, book, commands)
 
 

@@ -51,8 +51,9 @@ class Book:
         self.plain: Plain | None = None  # the charge that was decided last, so that it need not be read from its event
         # What events changed, collected where it is to be stored.
         self.touched: dict[str, None] = {}
+        self.changed_rules: dict[str, None] = {}
         self.lines: list[Value] | None = None  # of statements, the values of all in one sequence
-        self.marks: list[tuple[str, int]] = []
+        self.marks: list[tuple[int, int]] = []
         self.changed_grants: dict[tuple[str, str], Grant] = {}
         self.changed_holds: dict[HoldKey, HoldState] = {}
 
@@ -66,13 +67,17 @@ class Book:
         self.lines = []
 
     def add(self, account: AccountState) -> None:
-        """Take in an account, unless it is there."""
+        """Take in an account, unless it is there, and remember it."""
         if account.id not in self.accounts:
-            self.accounts[account.id] = account
-            self.owners[account.owner] = account.id
+            self.take(account)
             self.remembered.states[account.id] = account
             self.remembered.owners[account.owner] = account.id
-            self.of_users = self.of_users or account.owner.startswith("user/")
+
+    def take(self, account: AccountState) -> None:
+        """Take in an account that is remembered."""
+        self.accounts[account.id] = account
+        self.owners[account.owner] = account.id
+        self.of_users = self.of_users or account.owner.startswith("user/")
 
     def add_grant(self, grant: Grant) -> None:
         """Take in a grant, unless it is there."""
@@ -134,9 +139,10 @@ class Book:
         """An account, new or with other rules."""
         state = self.accounts.get(data.id)
         if state is None:
-            state = AccountState(data.id, key_of(data.owner), data.overdraft, tuple(data.apps or ()))
+            state = AccountState(data.id, key_of(data.owner), data.overdraft, tuple(data.apps or ()), position)
             self.add(state)
         state.overdraft, state.apps = data.overdraft, tuple(data.apps or ())
+        self.changed_rules[state.id] = None
         self._line(state, position)
 
     def credited(self, data: AccountCredited, position: int) -> None:
@@ -313,14 +319,15 @@ class Book:
         before, state.position = state.position, position
         if self.lines is None:
             return
+        held = state.balance_held_e10 + state.free_held_e10
         self.lines += (
-            position, state.id, before, kind, amount, state.balance_held_e10 + state.free_held_e10, state.balance_e10,
-            state.free_e10, state.spent_e10, state.owed_e10, state.tokens, state.sequence,
+            position, state.number, before, kind, amount, held, state.balance_e10, state.free_e10, state.spent_e10,
+            state.owed_e10, state.tokens, state.sequence,
         )  # fmt: skip
         self.touched[state.id] = None
         state.lines = lines = state.lines + 1
         if not lines % MARK_LINES:
-            self.marks.append((state.id, position))
+            self.marks.append((state.number, position))
 
 
 def _unlike(state: AccountState, sequence: int | None) -> ValueError:

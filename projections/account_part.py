@@ -9,8 +9,8 @@ from schema.hold import HoldStatus
 HoldKey = tuple[str, str]  # app (empty: the ledger's) and id
 HIGH = 10**18  # from here on a sum is stored in two numbers
 MARK_LINES = 64  # so far apart are the lines of a statement that can be sought
-# Position, account, position of the line before, kind, amount, held, and what a state shows.
-LineRow = tuple[int, str, int, TransactionKind | None, int, int, int, int, int, int, int, int, int, int, int]
+# Position, number of the account, position of the line before, kind, amount, held, and what a state shows.
+LineRow = tuple[int, int, int, TransactionKind | None, int, int, int, int, int, int, int, int, int, int, int]
 
 
 def parted(total: int) -> tuple[int, int]:

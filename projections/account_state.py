@@ -12,6 +12,7 @@ REMEMBERED_MAX = 32_768  # owners or accounts; beyond them all are forgotten
 class AccountState(Struct, gc=False):
     """An account. Balance and free quota include what is held of them.
 
+    `number` is the position of its first event: rows name it by that.
     `due_us`: nothing that is open or live ends before, as far as was looked; DUE_UNKNOWN_US where nobody looked.
     """
 
@@ -19,6 +20,7 @@ class AccountState(Struct, gc=False):
     owner: str
     overdraft: str
     apps: tuple[str, ...]
+    number: int
     balance_e10: int = 0
     balance_held_e10: int = 0
     free_e10: int = 0

@@ -29,7 +29,7 @@ SHOWN = """
 """
 _COLUMNS = f"""
     position          INTEGER NOT NULL,
-    account           TEXT NOT NULL,
+    account           INTEGER NOT NULL,  -- its number
     before            INTEGER NOT NULL,  -- position of the account's line before, 0 for the first
     kind              TEXT,              -- null where no money moved
     amount_e10        INTEGER NOT NULL,
@@ -43,19 +43,20 @@ _PLAIN = f"({','.join('0,?' if n in _SUMS else '?' for n in range(_WIDTH))})"
 LINES = Table("account_statement", _COLUMNS, key="position, account", options="STRICT, WITHOUT ROWID")
 MARKS = Table(
     "account_statement_marks",
-    "account TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (account, position)",
+    "account INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (account, position)",
     key="account, position",
     options="STRICT, WITHOUT ROWID",
 )
 _TRANSACTIONS = (
-    "SELECT account, sequence, kind, amount_e10, balance_e10 + free_e10 - amount_e10 AS before_e10, "
-    "balance_e10 + free_e10 AS after_e10, position FROM account_statement WHERE kind IS NOT NULL"
+    "SELECT o.account, sequence, kind, amount_e10, balance_e10 + free_e10 - amount_e10 AS before_e10, "
+    "balance_e10 + free_e10 AS after_e10, position "
+    "FROM account_statement s JOIN account_owners o ON o.number = s.account WHERE kind IS NOT NULL"
 )
 VIEW = ("account_transactions", _TRANSACTIONS)
 TransactionRow = tuple[int, int, TransactionKind, int, int]
 
 
-def store(target: Target, lines: Sequence[Value], marks: list[tuple[str, int]]) -> None:
+def store(target: Target, lines: Sequence[Value], marks: list[tuple[int, int]]) -> None:
     """Add lines, the values of all of them in one sequence, in the order of the journal; and the marks among them."""
     if not lines:
         return
@@ -89,17 +90,18 @@ def lines_after(db: apsw.Connection, account: str, position: int) -> Iterator[Li
 
 def _walk(db: apsw.Connection, account: str, position: int, onward: str, shown: str) -> list[LineRow]:
     """Lines from the first mark at or after a position, or else from the last line, back as long as `onward` holds."""
+    number = db.execute("SELECT number FROM account_owners WHERE account = ?", (account,)).get
     start = db.execute(
         "SELECT coalesce((SELECT min(position) FROM account_statement_marks WHERE account = ?1 AND position >= ?2), "
-        "(SELECT position FROM account_balances WHERE account = ?1))",
-        (account, position),
+        "(SELECT position FROM account_balances WHERE number = ?1))",
+        (number, position),
     ).get
     query = (
         "WITH RECURSIVE w AS (SELECT * FROM account_statement WHERE position = ?2 AND account = ?1 UNION ALL "
         "SELECT s.* FROM w CROSS JOIN account_statement s ON s.position = w.before AND s.account = ?1 "
         f"WHERE {onward}) SELECT * FROM w {shown}"
     )
-    return cast("list[LineRow]", db.execute(query, (account, start, position)).fetchall())
+    return cast("list[LineRow]", db.execute(query, (number, start, position)).fetchall())
 
 
 def transactions(db: apsw.Connection, account: str, after: int, limit: int) -> list[TransactionRow]:

@@ -82,7 +82,7 @@ def remembered_as_stored(writer: Writer) -> int:
         in_file = stored.accounts[id_]
         assert state.due_us <= in_file.due_us
         assert msgspec.structs.replace(state, due_us=in_file.due_us) == in_file
-    rows = db.execute("SELECT owner, account FROM account_balances")
+    rows = db.execute("SELECT owner, account FROM account_owners")
     owners: dict[str, str] = {str(owner): str(id_) for owner, id_ in rows}
     assert all(owners.get(owner) == id_ for owner, id_ in kept.owners.items())
     return len(kept.states)

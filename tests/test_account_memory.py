@@ -315,7 +315,7 @@ def test_a_fork_leaves_the_links_of_others_alone() -> None:
     """A hold that is tried for a call which another account's hold was for is not in the book that it was tried on."""
     book = Book()
     for id_ in ("acc", "ann"):
-        book.add(AccountState(id_, f"app//{id_}", "never", (), balance_e10=10**11, issued_e10=10**11))
+        book.add(AccountState(id_, f"app//{id_}", "never", (), 1, balance_e10=10**11, issued_e10=10**11))
     held = HoldPlaced(id="h-1", amount="1", account="ann", call_id="c-1", expires_at="2026-11-22T12:00:10.000000Z")
     book.placed(held, 1)
     tried = book.fork("acc")

@@ -2,12 +2,15 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from ledger.writer import Writer
+from projections.account_balance import state_at
 from projections.account_part import MARK_LINES, LineRow
-from projections.account_statement import TransactionRow, first_spent, line_at, lines_after, transactions
+from projections.account_statement import TransactionRow, first_spent, line_at, lines_after, store, transactions
+from projections.projection import Target
 from tests.accounts import create_account, credit
 from tests.histories import open_book, reading, select
 from tests.test_budget import done
@@ -31,7 +34,9 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
 def lines_of(writer: Writer, account: str) -> list[LineRow]:
     with reading(writer.path) as db:
         found: list[LineRow] = select(
-            db, f"SELECT * FROM account_statement WHERE account = '{account}' ORDER BY position"
+            db,
+            "SELECT s.* FROM account_statement s JOIN account_owners o ON o.number = s.account "
+            f"WHERE o.account = '{account}' ORDER BY position",
         )
         return found
 
@@ -49,7 +54,11 @@ def test_at_any_position_the_line_is_the_last_before_it(book: Writer, account: s
 
 def test_lines_know_the_one_before_and_some_are_marked(book: Writer) -> None:
     with reading(book.path) as db:
-        marks = select(db, "SELECT account, position FROM account_statement_marks ORDER BY 1, 2")
+        marks = select(
+            db,
+            "SELECT o.account, m.position FROM account_statement_marks m JOIN account_owners o ON o.number = m.account "
+            "ORDER BY 1, 2",
+        )
     assert marks == [("just", lines_of(book, "just")[MARK_LINES - 1][0])] + [
         ("often", line[0]) for n, line in enumerate(lines_of(book, "often"), 1) if n % MARK_LINES == 0
     ]
@@ -84,3 +93,26 @@ def test_every_step_is_a_seek(book: Writer) -> None:
     by_key = {f"SEARCH {table} USING PRIMARY KEY (position=? AND account=?)" for table in ("account_statement", "s")}
     assert by_key <= set(steps)
     assert {step for step in steps if step.startswith("SCAN")} == {"SCAN w", "SCAN CONSTANT ROW"}  # what was found
+
+
+def test_sums_beyond_a_column_are_kept_in_two(tmp_path: Path) -> None:
+    """Lines with and without such sums, in one group."""
+    high, plain = 10**18, 5
+    sums = [(plain, plain, plain), (high - 1, high, 3 * high + 7), (-1, 0, -high), (12 * high, 1, 0)]
+    with open_book(tmp_path) as writer:
+        done(writer, create_account("a", "user", "a"))
+        with reading(writer.path) as db:
+            (head,) = select(db, "SELECT position FROM account_balances")
+        lines = [
+            value
+            for position, (spent, owed, tokens) in enumerate(sums, head[0] + 1)
+            for value in (position, head[0], position - 1, "consumption", -1, 2, 3, 4, spent, owed, tokens, 6)
+        ]
+        db, engine = writer._connect()
+        store(Target(db, engine.names), lines, [])
+        db.execute("UPDATE account_balances SET position = ?", (head[0] + len(sums),))
+        for position, (spent, owed, tokens) in enumerate(sums, head[0] + 1):
+            state = state_at(db, "a", position)
+            assert state is not None
+            assert (state.spent_e10, state.owed_e10, state.tokens) == (spent, owed, tokens)
+            assert (state.balance_e10, state.free_e10, state.held_e10, state.sequence) == (3, 4, 2, 6)

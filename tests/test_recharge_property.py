@@ -178,7 +178,7 @@ def fate(outcome: Outcome, command: Command) -> str:
 def check(path: Path, plain: PlainRecharge) -> None:
     """What the tables say is what the plain book says."""
     with reading(path) as db:
-        balances = select(db, "SELECT account, balance_e10, free_e10 FROM account_balances ORDER BY account")
+        balances = select(db, "SELECT account, balance_e10, free_e10 FROM account_balances_named ORDER BY account")
         orders = select(db, "SELECT id, status, credited_e10, refunded_minor, refunded_e10 FROM orders ORDER BY id")
         uses = select(db, "SELECT coupon, account, uses FROM coupon_uses WHERE uses <> 0 ORDER BY coupon, account")
         totals = dict(select(db, "SELECT coupon, uses FROM coupon_totals WHERE uses <> 0"))
