@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ledger.queue import CommandQueue
 from ledger.writer import Appended, Writer
 from projections import account_state, engine
+from projections.account_balance import load, load_owned, owned_by
 from projections.account_book import AccountState, Book
 from projections.projection import Target
 from schema.charge import Charge
@@ -22,6 +23,7 @@ from tests.accounts import change_account, create_account, credit, hold, remembe
 from tests.changes import a_rate
 from tests.histories import NOON_US, SECOND_US, call, open_book, reading, select
 from tests.test_budget import done
+from tests.test_correction import plan
 
 
 def _called(id_: str, user: str | None = None) -> RecordModelCall:
@@ -322,3 +324,22 @@ def test_a_fork_leaves_the_links_of_others_alone() -> None:
     tried.placed(replace(held, id="h-2", account="acc"), 2)
     assert [hold.id for hold in book.linked["", "c-1"]] == ["h-1"]
     assert [hold.id for hold in tried.linked["", "c-1"]] == ["h-1", "h-2"]
+
+
+def test_accounts_are_read_by_seeks(tmp_path: Path) -> None:
+    with open_book(tmp_path) as book:
+        done(book, *(create_account(id_, "user", id_) for id_ in ("ann", "eve")))
+        with reading(book.path) as db:
+
+            def read() -> None:
+                load(db, Book(), ["ann"])
+                load_owned(db, Book(), ["user//eve"])
+                assert owned_by(db, "user/")
+
+            assert set(plan(db, read, "account_")) == {
+                "SCAN c VIRTUAL TABLE INDEX 1:",
+                "SEARCH o USING INDEX account_owners_by_account (account=?)",
+                "SEARCH o USING INDEX account_owners_by_owner (owner=?)",
+                "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)",
+                "SEARCH account_owners USING COVERING INDEX account_owners_by_owner (owner>? AND owner<?)",
+            }
