@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from ledger.decision import Command
+from ledger.decision import Command, groups
 from ledger.writer import Outcome
 from ops.verify import verify
 from projections.account_balance import load, state_at
@@ -101,7 +101,10 @@ class Interleaving(RuleBasedStateMachine):
         self.now += passes * SECOND_US
         pairs = [getattr(self, f"do_{name}")(*rest) for name, *rest in steps]
         expected = [told for _, told in pairs]
-        outcomes = self.writer.write([command for command, _ in pairs])
+        commands = [command for command, _ in pairs]
+        written = self.writer.stats.groups + len(groups(commands))
+        outcomes = self.writer.write(commands)
+        assert self.writer.stats.groups == written  # a group that fails is tried command by command, which hides why
         fates, told = [_fate(outcome) for outcome in outcomes], [each() for each in expected]
         assert fates == told, [*zip(steps, fates, told, strict=True)]
         remembered_as_stored(self.writer)
