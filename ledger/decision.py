@@ -7,7 +7,7 @@ A module in `ledger/commands` registers its commands here. `load` brings in, set
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import apsw
@@ -28,6 +28,7 @@ from schema.charge import Charge
 from schema.correction import Counted
 from schema.entry import NewEvent, Recorded
 from schema.errors import SecretUnreadable
+from schema.model_call import ModelCallStart, StartModelCall
 from schema.sealed import WrappedKey
 
 Command = Struct
@@ -68,6 +69,7 @@ class WorkingSet:
         self.rates = rates or RateBook()
         self.credentials = credentials or CredentialBook()
         self._keyring = keyring
+        self.commands: Sequence[Command] = ()  # the whole group
         self.events: dict[Key, Recorded] = {}
         self.due: list[Recorded] = []
         self.known: list[Any] = []  # for a command that is alone: what its load found
@@ -90,6 +92,15 @@ class WorkingSet:
         if self._keyring is None:
             raise SecretUnreadable("the ledger was opened without a master key")
         return self._keyring
+
+    @cached_property
+    def starting(self) -> dict[Key, list[ModelCallStart]]:
+        """The calls that begin in this very group, by app and id: in the file there is nothing of them to load."""
+        found: dict[Key, list[ModelCallStart]] = {}
+        for command in self.commands:
+            if isinstance(command, StartModelCall):
+                found.setdefault((command.call.app or "", command.call.id or ""), []).append(command.call)
+        return found
 
     def find(self, source: str, id_: str) -> Recorded | None:
         """The event with this identity, if it exists."""
@@ -179,6 +190,7 @@ def groups(commands: Sequence[Command]) -> list[Sequence[Command]]:
 
 def load_group(db: apsw.Connection, commands: Sequence[Command], working_set: WorkingSet) -> None:
     """Bring in what a group touches: one load a kind of command, whatever their number."""
+    working_set.commands = commands
     for kind in dict.fromkeys(map(type, commands)):
         handlers()[kind].load(db, working_set, [command for command in commands if type(command) is kind])
     working_set.watch = watch_load.load(db, working_set, commands)

@@ -1,7 +1,7 @@
 """Bringing in, set-wise, the budgets and thresholds that a group of commands may touch; nothing without any."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -15,6 +15,7 @@ from schema.account import ChangeAccount
 from schema.budget import ChangeBudget, CreateBudget, RetireBudget
 from schema.charge import BudgetSpend
 from schema.hold import HoldPlaced, HoldSettled, PlaceHold
+from schema.model_call import StartModelCall
 from schema.times import parse_time
 
 _BUDGETS = (CreateBudget, ChangeBudget, RetireBudget)
@@ -43,9 +44,8 @@ def _load_budgets(db: apsw.Connection, ws: Any, watch: Watch, commands: Sequence
     scopes: dict[str, None] = {f"account/{account}": None for account in accounts.accounts}
     for use in uses:
         scopes.update(dict.fromkeys(scope_keys(use.app, None, use.user, use.model, tags_of(use.metadata, keys))))
-    for account in accounts.accounts.values() if any(isinstance(c, PlaceHold) for c in commands) else ():
-        user = owner_user(account.owner)
-        apps = {command.hold.app for command in commands if isinstance(command, PlaceHold)} if user else ()
+    apps = set(_holding(commands))
+    for user in {owner_user(account.owner) for account in accounts.accounts.values()} - {None} if apps else ():
         for app in apps:
             scopes.update(dict.fromkeys(scope_keys(app, None, user, None, {})))
     budget_spend.load_scopes(db, book, scopes)
@@ -61,6 +61,15 @@ def _load_budgets(db: apsw.Connection, ws: Any, watch: Watch, commands: Sequence
     budget_spend.load_sums(db, book, [_span(state, starts, first_us) for state in book.states.values()])
     budget_spend.load_holds(db, book, _open(accounts))
     budget_spend.load_lapsed(db, book, max(times))
+
+
+def _holding(commands: Sequence[Any]) -> Iterator[str | None]:
+    """The apps that may hold credit: on a user's account for that user, unless they name another."""
+    for command in commands:
+        if isinstance(command, PlaceHold):
+            yield command.hold.app
+        elif isinstance(command, StartModelCall) and command.call.hold is not None:
+            yield command.call.app
 
 
 def _held(ws: Any) -> tuple[list[HoldPlaced], list[BudgetSpend]]:  # noqa: ANN401 - a working set

@@ -5,11 +5,12 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
+from ledger.begun import begun
 from ledger.changed_call import KnownCall
 from schema.correction import CorrectModelCall
 from schema.hold import PlaceHold
 from schema.lease import LeaseCredential
-from schema.model_call import FinishModelCall, RecordModelCall, StartModelCall, source_of
+from schema.model_call import FinishModelCall, RecordModelCall, StartModelCall
 from schema.rerate import AdvanceRerate
 from schema.times import parse_time
 
@@ -37,12 +38,11 @@ def _recorded(_: Any, command: RecordModelCall) -> Iterator[Use]:  # noqa: ANN40
 
 
 def _finished(ws: Any, command: FinishModelCall) -> Iterator[Use]:  # noqa: ANN401
-    began = ws.find(source_of(command.app), command.id)
-    if began is not None:
-        data, end = began.data, command.end
-        metadata = data.metadata if end.metadata is None else end.metadata
-        user, model = end.user_id or data.user_id, end.model or data.model
-        yield Use(command.app, user, model, metadata, parse_time(data.started_at))
+    end = command.end
+    for start in begun(ws, command):
+        metadata = start.metadata if end.metadata is None else end.metadata
+        user, model = end.user_id or start.user_id, end.model or start.model
+        yield Use(command.app, user, model, metadata, parse_time(start.started_at))
 
 
 def _started(_: Any, command: StartModelCall) -> Iterator[Use]:  # noqa: ANN401

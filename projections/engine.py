@@ -183,13 +183,17 @@ class Engine:
 
     def swap(self, projection: Projection) -> None:
         """Put the replacement in the place of the live tables."""
-        for each in registry().values():  # any view may name the table, and SQLite checks them all at a rename
-            each.drop_views(self.db)
+        projection.drop_views(self.db)
         projection.drop(self.db)
-        for table in projection.tables:
-            self.db.execute(f"ALTER TABLE {table.name}{SHADOW} RENAME TO {table.name}")
-        for each in registry().values():
-            each.create_views(self.db)
+        # Else SQLite looks through all views at each rename, and one of an operator, or of a version that came after
+        # this one, may name what is not there just now.
+        self.db.pragma("legacy_alter_table", True)
+        try:
+            for table in projection.tables:
+                self.db.execute(f"ALTER TABLE {table.name}{SHADOW} RENAME TO {table.name}")
+        finally:
+            self.db.pragma("legacy_alter_table", False)
+        projection.create_views(self.db)
         self.db.execute(
             "UPDATE projections SET version = shadow_version, position = shadow_position, "
             "shadow_version = NULL, shadow_position = NULL WHERE name = ?",

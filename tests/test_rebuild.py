@@ -150,6 +150,20 @@ def test_rebuilds_leave_the_schema_as_it_was(tmp_path: Path) -> None:
             assert f"model_calls_started_at{'_2' if n % 2 == 0 else ''} " in plan
 
 
+def test_views_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    """An operator's, and one of a later version that names a table which this one does not have."""
+    views = {"mine": "SELECT count(*) FROM model_calls", "later": "SELECT * FROM of_a_later_version"}
+    with written(tmp_path, calls(5)) as db:
+        for name, select_ in views.items():
+            db.execute(f"CREATE VIEW {name} AS {select_}")
+        before = schema_of(db)
+        for name in ALL:
+            rebuild.rebuild(db, Engine(db), registry()[name])
+        assert schema_of(db) == before
+        assert db.execute("SELECT * FROM mine").get == 5
+        assert db.pragma("legacy_alter_table") == 0
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_writes_go_on_during_a_rebuild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Between the steps of a rebuild calls are recorded and read; the swap includes them all."""

@@ -85,6 +85,6 @@ def _load_due(db: apsw.Connection, ws: WorkingSet, commands: Sequence[SweepAccou
 def sweep(ws: WorkingSet, command: SweepAccounts) -> Decision:
     """Holds and grants whose time is over end, also where nobody touches their accounts."""
     teller = Teller(ws.book, command.received_at_us, command.actor)
-    for account in ws.book.accounts:
+    for account in sorted(ws.book.accounts):  # not in an order that what is remembered has a part in
         teller.settle_due(account)
     return teller.decision()

@@ -7,6 +7,7 @@ import apsw
 import msgspec
 
 from ledger import call_hold, journal, payer
+from ledger.begun import begun
 from ledger.call_rating import rate_call
 from ledger.charging import charge_call
 from ledger.decision import Decision, WorkingSet, handles
@@ -95,10 +96,9 @@ def _ends(id_: str) -> tuple[str, ...]:
 def _load_finished(db: apsw.Connection, ws: WorkingSet, commands: Sequence[FinishModelCall]) -> None:
     ws.rates.refresh(db)
     ws.load(db, [(source_of(c.app), id_) for c in commands for id_ in _ends(c.id)])
-    began = (ws.find(source_of(c.app), c.id) for c in commands)
-    starts = (event.data for event in began if event is not None)
     ends = [payer.CallKeys(c.app, c.id, c.end.user_id, c.end.account) for c in commands]
-    payer.load(db, ws, [*ends, *(start for start in starts if isinstance(start, ModelCallStarted))], commands)
+    starts = [start for c in commands for start in begun(ws, c)]
+    payer.load(db, ws, [*ends, *starts], commands)
 
 
 @handles(FinishModelCall, _load_finished)
