@@ -236,6 +236,32 @@ def test_a_missing_guard_is_found(data_dir: Path, trigger: str) -> None:
     assert (fault.table, fault.key, fault.problem) == ("sqlite_schema", trigger, "the trigger is missing")
 
 
+@pytest.mark.parametrize(
+    ("statement", "name", "problem"),
+    [
+        ("DROP VIEW account_transactions", "account_transactions", "the view is missing"),
+        ("DROP INDEX account_owners_by_owner", "account_owners_by_owner", "the index is missing"),
+        (
+            "DROP VIEW account_balances_named; CREATE VIEW account_balances_named AS SELECT 1",
+            "account_balances_named",
+            "the view is not as it was made",
+        ),
+        (
+            "DROP INDEX holds_due; CREATE INDEX holds_due ON holds (expires_at_us)", "holds_due",
+            "the index is not as it was made",
+        ),
+    ],
+)  # fmt: skip
+def test_views_and_indexes_that_were_tampered_with_are_found(
+    data_dir: Path, statement: str, name: str, problem: str
+) -> None:
+    db = apsw.Connection(str(data_dir / LEDGER_FILE))
+    db.execute(statement)
+    db.close()
+    [fault] = check(data_dir).faults
+    assert (fault.table, fault.key, fault.problem) == ("sqlite_schema", name, problem)
+
+
 def test_a_projection_said_to_be_elsewhere_is_compared_there(data_dir: Path) -> None:
     with tampering(data_dir) as db:
         db.execute("UPDATE projections SET position = 100 WHERE name = 'model_calls'")
