@@ -257,6 +257,21 @@ def test_a_sweep_ends_no_more_holds_than_it_may(tmp_path: Path) -> None:
             assert select(db, "SELECT sum(balance_held_e10), sum(holds) FROM account_balances") == [(0, 0)]
 
 
+@pytest.mark.parametrize("forgotten", [[], ["acc"], ["ann"], ["acc", "ann"]])
+def test_a_sweep_goes_through_accounts_in_an_order_of_its_own(tmp_path: Path, forgotten: Sequence[str]) -> None:
+    """What the journal holds must not depend on what a writer happens to remember."""
+    with open_book(tmp_path) as book:
+        done(book, create_account(), create_account("ann", "user", "ann"), credit("5"), credit("5", "cr-2", "ann"))
+        done(book, hold("1", "h-1", "ann", expires_in_s=10), hold("1", "h-2", "acc", expires_in_s=10))
+        remembered = book._connect()[1].accounts.kept
+        for id_ in forgotten:
+            del remembered.owners[remembered.states.pop(id_).owner]
+        done(book, sweep_accounts(NOON_US + 20 * SECOND_US))
+        with reading(book.path) as db:
+            ended = select(db, "SELECT id FROM events WHERE type = 'hold.expired.v1' ORDER BY position")
+        assert ended == [("h-2/expire",), ("h-1/expire",)]
+
+
 def test_what_is_over_is_found_by_its_time_alone(tmp_path: Path) -> None:
     """Holds that are open and not over are not gone through, however many there are."""
     asked: dict[str, str] = {}
